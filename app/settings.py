@@ -1,0 +1,63 @@
+"""Settings of API and worker, read from the environment (prefix `STILLHOUSE_`)."""
+
+from functools import cache
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MIB = 1024 * 1024
+GIB = 1024 * MIB
+
+
+class Settings(BaseSettings):
+    """Three URLs say where everything is; the rest has defaults that serve one machine."""
+
+    model_config = SettingsConfigDict(env_prefix="STILLHOUSE_", frozen=True, extra="ignore")
+
+    database_url: str = Field(
+        default="sqlite:///.stillhouse/stillhouse.db", description="SQLAlchemy URL: SQLite, or postgresql+psycopg://."
+    )
+    broker_url: str = Field(
+        default="redis://localhost:6379/0", description="Redis or Valkey: redis://, rediss:// or redis+socket://."
+    )
+    blob_url: str = Field(default="file:.stillhouse/blobs", description="Where big files live: file:FOLDER.")
+
+    # The API
+    host: str = "127.0.0.1"
+    port: int = 8765
+    allowed_hosts: list[str] = Field(
+        default=["localhost", "127.0.0.1", "[::1]"],
+        description="Host names that requests may be addressed to, `*` for any. A browser's Origin must name one too.",
+    )
+    bootstrap_key: SecretStr | None = Field(
+        default=None, description="Secret of an administrator's API key that exists from the start."
+    )
+    bootstrap_key_file: Path | None = Field(default=None, description="File that holds the bootstrap key.")
+    default_queue: str = Field(default="cpu", description="Queue of jobs whose device is auto: cpu or gpu.")
+    max_spec_bytes: int = MIB
+    max_upload_bytes: int = 50 * GIB
+    min_free_bytes: int = Field(default=256 * MIB, description="Room on disk that an upload must leave.")
+    idempotency_hours: float = 24.0
+    stalled_seconds: float = Field(default=60.0, description="Silence after which a running job is told as stalled.")
+
+    # The worker
+    lease_seconds: float = Field(default=30.0, description="How long a silent worker keeps its job.")
+    max_losses: int = Field(default=5, description="Lost workers or trainers after which a job fails.")
+    reap_seconds: float = Field(default=10.0, description="Time between two rounds of the reaper.")
+    ring_again_seconds: float = Field(default=30.0, description="Age of a ring after which a queued job is rung again.")
+    slots: int = Field(default=1, ge=1, description="Jobs that one worker trains side by side.")
+    queues: list[str] = Field(default=["cpu"], description="Devices that the worker serves: cpu, gpu.")
+    engine: str = Field(default="worker.engine.pipeline", description="Module whose `run` the trainer calls.")
+    scratch_folder: Path = Path(".stillhouse/scratch")
+    cache_folder: Path = Path(".stillhouse/cache")
+    cache_bytes: int = 20 * GIB
+    max_database_model_bytes: int = Field(
+        default=256 * MIB, description="Largest result file kept in the database; bigger ones go to the blob store."
+    )
+
+
+@cache
+def settings() -> Settings:
+    """The process's settings, read once."""
+    return Settings()

@@ -1,0 +1,151 @@
+"""What happens to a job, as a closed set of small types. The same events travel from the GPU to the client.
+
+Events of the trainer cross the pipe as JSON, are recorded with a sequence number, and reach watchers unchanged.
+A reader that meets a type it does not know gets an `UnknownEvent`.
+"""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from stillhouse.contract.failures import Failure
+from stillhouse.contract.report import Report
+from stillhouse.contract.status import Phase, Request, Status
+
+# A file below the trainer's scratch folder, with forward slashes.
+ScratchPath = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$")]
+MetricName = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[a-z][a-z0-9_./]*$")]
+
+
+class _Event(BaseModel):
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="null")
+
+
+class StatusChanged(_Event):
+    """The job's status changed. Told by the service."""
+
+    type: Literal["status"] = "status"
+    status: Status
+    reason: str = Field(max_length=1024, description="Why, in a few words.")
+
+
+class PhaseStarted(_Event):
+    """A phase began."""
+
+    type: Literal["phase"] = "phase"
+    phase: Phase
+    total_steps: int | None = Field(default=None, description="Steps of this phase, where they can be counted.")
+
+
+class Progressed(_Event):
+    """Where the running phase stands. Comes at most a few times per second."""
+
+    type: Literal["progress"] = "progress"
+    phase: Phase
+    step: int = Field(ge=0, description="Steps of this phase that are done.")
+    total_steps: int | None = None
+    percent: float = Field(ge=0, le=100, description="Share of the whole job that is done.")
+    samples_per_second: float | None = None
+    eta_seconds: float | None = Field(
+        default=None, description="Until the end of the whole job; null while there is no honest estimate."
+    )
+
+
+class Measured(_Event):
+    """Values of named metrics at a step: terms of the loss, learning rate, scores on validation."""
+
+    type: Literal["metrics"] = "metrics"
+    phase: Phase
+    step: int = Field(ge=0)
+    values: dict[MetricName, float] = Field(max_length=128)
+
+
+class Noted(_Event):
+    """Something a reader of the log should know: a decision, an inference, a warning."""
+
+    type: Literal["note"] = "note"
+    level: Literal["info", "warning"] = "info"
+    code: str = Field(max_length=64, description="Stable name of the note.")
+    message: str = Field(max_length=4096)
+    data: dict[str, Any] = {}
+
+
+class CheckpointSaved(_Event):
+    """The trainer wrote a checkpoint from which the job can resume."""
+
+    type: Literal["checkpoint"] = "checkpoint"
+    phase: Phase
+    step: int = Field(ge=0)
+    file: ScratchPath
+
+
+class Stopped(_Event):
+    """The trainer ended because it was asked to; its last checkpoint holds everything."""
+
+    type: Literal["stopped"] = "stopped"
+    request: Request
+
+
+class ProducedFile(BaseModel):
+    """A result of the job, below the trainer's scratch folder."""
+
+    model_config = ConfigDict(frozen=True)
+
+    role: Literal["bundle", "safetensors", "onnx", "report_html"]
+    file: ScratchPath
+
+
+class Finished(_Event):
+    """The trainer reached the end. The job succeeds when the files are stored."""
+
+    type: Literal["finished"] = "finished"
+    report: Report
+    files: list[ProducedFile] = Field(max_length=16)
+
+
+class Failed(_Event):
+    """The trainer gave up."""
+
+    type: Literal["failed"] = "failed"
+    failure: Failure
+
+
+class UnknownEvent(_Event):
+    """An event of a newer service."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    type: str
+
+
+# What a trainer may send up its pipe.
+TrainerEvent = Annotated[
+    PhaseStarted | Progressed | Measured | Noted | CheckpointSaved | Stopped | Finished | Failed,
+    Field(discriminator="type"),
+]
+Event = Annotated[
+    StatusChanged | PhaseStarted | Progressed | Measured | Noted | CheckpointSaved | Stopped | Finished | Failed,
+    Field(discriminator="type"),
+]
+TRAINER_EVENT: TypeAdapter[TrainerEvent] = TypeAdapter(TrainerEvent)
+EVENT: TypeAdapter[Event] = TypeAdapter(Event)
+
+# The events after which a trainer sends nothing more.
+LAST_WORDS = (Stopped, Finished, Failed)
+
+
+class RecordedEvent(BaseModel):
+    """An event with its place in the job's log."""
+
+    seq: int = Field(ge=1, description="Place in the job's log, without gaps. The id of the server-sent event.")
+    at: datetime
+    attempt: int
+    event: Event | UnknownEvent = Field(union_mode="left_to_right")
+
+    @property
+    def ends_job(self) -> bool:
+        """Whether nothing follows."""
+        return isinstance(self.event, StatusChanged) and self.event.status in {
+            Status.SUCCEEDED, Status.FAILED, Status.CANCELLED,
+        }

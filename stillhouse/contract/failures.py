@@ -1,0 +1,417 @@
+"""Every way in which a user's request or job can fail: one class, one stable code, one row in docs/errors.md.
+
+The docstring of a class is its default message. The same object is raised in the API, where it becomes
+problem+json, and in the trainer, where it becomes the job's `error`.
+"""
+
+from collections.abc import Iterator, Sequence
+from enum import StrEnum
+from http import HTTPStatus
+from typing import ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Blame(StrEnum):
+    """Who can mend it."""
+
+    USER = "user"
+    SYSTEM = "system"
+    INFRASTRUCTURE = "infrastructure"
+
+
+class FieldError(BaseModel):
+    """One field of a request that is wrong."""
+
+    model_config = ConfigDict(frozen=True)
+
+    pointer: str = Field(description="JSON pointer of the field in the request body, or the name of the parameter.")
+    detail: str = Field(description="What is wrong and what to do instead.")
+    suggestion: str | None = Field(default=None, description="The nearest known name, where one was misspelt.")
+
+
+class Failure(BaseModel):
+    """What went wrong, for people and for programs."""
+
+    model_config = ConfigDict(frozen=True)
+
+    code: str = Field(description="Stable name of the failure; docs/errors.md explains each.")
+    message: str = Field(description="What happened and what to do instead.")
+    param: str | None = Field(default=None, description="JSON pointer of the field of the spec that caused it.")
+    blame: Blame = Field(description="Who can mend it.")
+    retryable: bool = Field(description="Whether the same request may succeed later, unchanged.")
+    step: int | None = Field(default=None, description="Step of training at which it happened.")
+
+
+class StillhouseError(Exception):
+    """Base of every failure with a code. Subclasses set the code; their docstring is the default message."""
+
+    code: ClassVar[str]
+    http_status: ClassVar[HTTPStatus] = HTTPStatus.UNPROCESSABLE_ENTITY
+    blame: ClassVar[Blame] = Blame.USER
+    retryable: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        param: str | None = None,
+        step: int | None = None,
+        errors: Sequence[FieldError] = (),
+    ) -> None:
+        self.message = message or (type(self).__doc__ or "").strip()
+        self.param = param
+        self.step = step
+        self.errors = tuple(errors)
+        super().__init__(self.message)
+
+    def as_failure(self) -> Failure:
+        """The failure as data, for a job's `error`."""
+        return Failure(
+            code=self.code, message=self.message, param=self.param, blame=self.blame,
+            retryable=self.retryable, step=self.step,
+        )
+
+
+def every_failure() -> Iterator[type[StillhouseError]]:
+    """Each concrete failure: what docs and OpenAPI must list."""
+    pending = [StillhouseError]
+    while pending:
+        kind = pending.pop()
+        pending.extend(kind.__subclasses__())
+        if "code" in vars(kind):
+            yield kind
+
+
+# Told by the API: requests
+
+
+class InvalidRequestError(StillhouseError):
+    """A parameter, header or body of the request is not of the declared form."""
+
+    code = "invalid_request"
+
+
+class InvalidSpecError(StillhouseError):
+    """The job spec is not valid."""
+
+    code = "invalid_spec"
+
+
+class SpecTooLargeError(StillhouseError):
+    """The job spec is larger than this service accepts."""
+
+    code = "spec_too_large"
+    http_status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+
+
+class MalformedJsonError(StillhouseError):
+    """The request body is not JSON."""
+
+    code = "malformed_json"
+    http_status = HTTPStatus.BAD_REQUEST
+
+
+class InvalidCursorError(StillhouseError):
+    """The cursor is not one that this service gave out; start again without it."""
+
+    code = "invalid_cursor"
+
+
+class UnauthenticatedError(StillhouseError):
+    """The API key is missing, wrong or revoked; send `Authorization: Bearer <key>`."""
+
+    code = "unauthenticated"
+    http_status = HTTPStatus.UNAUTHORIZED
+
+
+class ForbiddenOriginError(StillhouseError):
+    """The request's Host or Origin is not one that this service answers."""
+
+    code = "forbidden_origin"
+    http_status = HTTPStatus.FORBIDDEN
+
+
+class NotFoundError(StillhouseError):
+    """There is nothing here with this id."""
+
+    code = "not_found"
+    http_status = HTTPStatus.NOT_FOUND
+
+
+class MethodNotAllowedError(StillhouseError):
+    """This resource does not answer to that method."""
+
+    code = "method_not_allowed"
+    http_status = HTTPStatus.METHOD_NOT_ALLOWED
+
+
+class NotReadyError(StillhouseError):
+    """The job has not produced this yet."""
+
+    code = "not_ready"
+    http_status = HTTPStatus.CONFLICT
+    retryable = True
+
+
+class IllegalActionError(StillhouseError):
+    """The job's status does not allow this action."""
+
+    code = "illegal_action"
+    http_status = HTTPStatus.CONFLICT
+
+
+class IdempotencyMismatchError(StillhouseError):
+    """This Idempotency-Key was used with another request; use a new key."""
+
+    code = "idempotency_key_reused"
+
+
+class IdempotencyInFlightError(StillhouseError):
+    """A request with this Idempotency-Key is still being answered; try again in a moment."""
+
+    code = "idempotency_key_in_flight"
+    http_status = HTTPStatus.CONFLICT
+    retryable = True
+
+
+class RangeNotSatisfiableError(StillhouseError):
+    """The requested range lies outside the content."""
+
+    code = "range_not_satisfiable"
+    http_status = HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
+
+
+class InternalError(StillhouseError):
+    """Something broke on our side; the service's log has the details under this request id."""
+
+    code = "internal_error"
+    http_status = HTTPStatus.INTERNAL_SERVER_ERROR
+    blame = Blame.SYSTEM
+    retryable = True
+
+
+class UnavailableError(StillhouseError):
+    """A part of the service is out of reach; try again in a moment."""
+
+    code = "unavailable"
+    http_status = HTTPStatus.SERVICE_UNAVAILABLE
+    blame = Blame.INFRASTRUCTURE
+    retryable = True
+
+
+# Told by the API: artifacts
+
+
+class UnknownArtifactError(StillhouseError):
+    """No artifact of yours has this id; upload the file first."""
+
+    code = "unknown_artifact"
+
+
+class WrongArtifactKindError(StillhouseError):
+    """The artifact is of another kind than this field needs."""
+
+    code = "wrong_artifact_kind"
+
+
+class ArtifactInUseError(StillhouseError):
+    """A job that has not ended needs this artifact."""
+
+    code = "artifact_in_use"
+    http_status = HTTPStatus.CONFLICT
+
+
+class UploadIncompleteError(StillhouseError):
+    """The upload ended before the declared Content-Length; send it again."""
+
+    code = "upload_incomplete"
+    http_status = HTTPStatus.BAD_REQUEST
+    retryable = True
+
+
+class UploadTooLargeError(StillhouseError):
+    """The upload is larger than this service accepts."""
+
+    code = "upload_too_large"
+    http_status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+
+
+class DigestMismatchError(StillhouseError):
+    """The bytes that arrived do not have the declared sha256; send them again."""
+
+    code = "digest_mismatch"
+    retryable = True
+
+
+class StorageFullError(StillhouseError):
+    """There is no room left to store this; nothing was kept. Delete artifacts or ask the operator for room."""
+
+    code = "storage_full"
+    http_status = HTTPStatus.INSUFFICIENT_STORAGE
+    blame = Blame.INFRASTRUCTURE
+    retryable = True
+
+
+class EmptyUploadError(StillhouseError):
+    """The upload has no bytes."""
+
+    code = "empty_upload"
+
+
+class MalformedSafetensorsError(StillhouseError):
+    """The file is not valid safetensors."""
+
+    code = "malformed_safetensors"
+
+
+class PickleRefusedError(StillhouseError):
+    """The file is a Python pickle, which runs code when opened; save the weights as safetensors."""
+
+    code = "pickle_refused"
+
+
+class MalformedIdxError(StillhouseError):
+    """The file is not valid IDX."""
+
+    code = "malformed_idx"
+
+
+class MalformedNpzError(StillhouseError):
+    """The file is not a valid NPZ archive."""
+
+    code = "malformed_npz"
+
+
+class EmptyDataError(StillhouseError):
+    """The data has no samples."""
+
+    code = "empty_data"
+
+
+class LabelCountMismatchError(StillhouseError):
+    """There are not as many labels as inputs."""
+
+    code = "label_count_mismatch"
+
+
+class UnknownArrayError(StillhouseError):
+    """The NPZ file has no array of this name."""
+
+    code = "unknown_array"
+
+
+class UnusableArrayError(StillhouseError):
+    """The array's shape or type cannot be used here."""
+
+    code = "unusable_array"
+
+
+class UnknownArchitectureError(StillhouseError):
+    """The checkpoint does not tell its architecture; give teacher.architecture."""
+
+    code = "unknown_architecture"
+
+
+# Told by preflight, before any training
+
+
+class OutputWidthMismatchError(StillhouseError):
+    """The student's outputs are not as many as the classes."""
+
+    code = "output_width_mismatch"
+
+
+class InputShapeMismatchError(StillhouseError):
+    """The model's input shape is not that of the data."""
+
+    code = "input_shape_mismatch"
+
+
+class WeightsMismatchError(StillhouseError):
+    """The weights do not belong to the named architecture."""
+
+    code = "weights_mismatch"
+
+
+class NonFiniteWeightsError(StillhouseError):
+    """The weights contain NaN or infinite values."""
+
+    code = "non_finite_weights"
+
+
+class NonFiniteInputsError(StillhouseError):
+    """The inputs contain NaN or infinite values."""
+
+    code = "non_finite_inputs"
+
+
+class SingleClassError(StillhouseError):
+    """All labels are the same class, so there is nothing to learn."""
+
+    code = "single_class"
+
+
+class LabelOutOfRangeError(StillhouseError):
+    """A label is not the number of a class."""
+
+    code = "label_out_of_range"
+
+
+class SplitTooSmallError(StillhouseError):
+    """The training split is too small to hold out a validation split."""
+
+    code = "split_too_small"
+
+
+class DeviceUnavailableError(StillhouseError):
+    """The worker does not have the device that the job asks for."""
+
+    code = "device_unavailable"
+    blame = Blame.INFRASTRUCTURE
+
+
+# Told while running
+
+
+class DivergedError(StillhouseError):
+    """The loss became NaN or infinite; lower the learning rate or clip the gradient."""
+
+    code = "diverged"
+
+
+class OutOfMemoryError(StillhouseError):
+    """The trainer ran out of memory; lower training.batch_size or choose a smaller student."""
+
+    code = "out_of_memory"
+
+
+class ExportMismatchError(StillhouseError):
+    """The exported model, loaded again, does not answer as the trained one did."""
+
+    code = "export_mismatch"
+    blame = Blame.SYSTEM
+
+
+class TrainerCrashedError(StillhouseError):
+    """The trainer ended without a last word; GET /jobs/{id}/logs shows what it printed."""
+
+    code = "trainer_crashed"
+    blame = Blame.SYSTEM
+    retryable = True
+
+
+class WorkerLostError(StillhouseError):
+    """The workers that ran this job were lost too often."""
+
+    code = "worker_lost"
+    blame = Blame.INFRASTRUCTURE
+    retryable = True
+
+
+class StagingFailedError(StillhouseError):
+    """An input could not be brought to the worker intact."""
+
+    code = "staging_failed"
+    blame = Blame.INFRASTRUCTURE
+    retryable = True

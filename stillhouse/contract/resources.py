@@ -1,0 +1,161 @@
+"""What the API answers with: the read side of jobs, artifacts and keys. Readers ignore keys they do not know."""
+
+from datetime import datetime
+from typing import Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from stillhouse.contract.failures import Blame, Failure, FieldError
+from stillhouse.contract.status import TERMINAL, Action, Phase, Status
+
+ArtifactKind = Literal["teacher", "data", "model", "state"]
+UploadKind = Literal["teacher", "data"]
+UploadFormat = Literal["safetensors", "idx", "npz"]
+Item = TypeVar("Item")
+ModelFormat = Literal["zip", "safetensors", "onnx"]
+
+
+class Resource(BaseModel):
+    """Base of what the API answers with."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Page(Resource, Generic[Item]):
+    """A page of a list."""
+
+    data: list[Item]
+    has_more: bool = False
+    next_cursor: str | None = Field(default=None, description="Give it as `cursor` to get the next page.")
+
+
+class Progress(Resource):
+    """How far a running job is."""
+
+    percent: float = Field(default=0.0, description="Share of the whole job that is done, 0 to 100.")
+    step: int | None = Field(default=None, description="Steps of the running phase that are done.")
+    total_steps: int | None = None
+    samples_per_second: float | None = None
+    eta_seconds: float | None = Field(default=None, description="Null while there is no honest estimate.")
+    metrics: dict[str, float] = Field(default={}, description="Latest value of each metric.")
+
+
+class QueuePlace(Resource):
+    """Where a queued job stands."""
+
+    position: int = Field(ge=1, description="1 is next.")
+    reason: str = Field(description="Why it waits.")
+
+
+class JobFile(Resource):
+    """A stored result of a job."""
+
+    role: str
+    artifact_id: str
+    format: str
+    size: int
+    sha256: str
+
+
+class Job(Resource):
+    """A job as GET /jobs/{id} tells it."""
+
+    id: str
+    name: str | None = None
+    labels: dict[str, str] = {}
+    status: Status | str = Field(union_mode="left_to_right")
+    terminal: bool = Field(description="Whether the status is final.")
+    phase: Phase | str | None = Field(default=None, union_mode="left_to_right")
+    stalled: bool = Field(
+        default=False, description="Running, but no event has come for longer than the service expects."
+    )
+    attempt: int = Field(description="How often a worker has begun this job.")
+    losses: int = Field(default=0, description="How often its worker was lost.")
+    queue: QueuePlace | None = Field(default=None, description="Only while queued.")
+    progress: Progress = Progress()
+    error: Failure | None = Field(default=None, description="Only when failed.")
+    allowed_actions: list[Action | str] = []
+    files: list[JobFile] = []
+    spec: dict[str, Any] = Field(default={}, description="As it was sent.")
+    seed: int = 0
+    created_at: datetime
+    started_at: datetime | None = Field(default=None, description="When a worker first began it.")
+    finished_at: datetime | None = None
+    last_event_at: datetime | None = None
+
+    @property
+    def has_succeeded(self) -> bool:
+        """Whether the compressed model is ready."""
+        return self.status == Status.SUCCEEDED
+
+
+class Artifact(Resource):
+    """A stored file."""
+
+    id: str
+    kind: ArtifactKind | str = Field(union_mode="left_to_right")
+    name: str
+    format: str
+    size: int = Field(description="In bytes.")
+    sha256: str
+    facts: dict[str, Any] = Field(default={}, description="What the file's header tells: shapes, types, metadata.")
+    job_id: str | None = Field(default=None, description="The job that made it.")
+    created_at: datetime
+
+
+class MetricSeries(Resource):
+    """One metric of a job over its steps."""
+
+    name: str
+    phase: str
+    points: list[tuple[int, float | None]] = Field(description="Pairs of step and value, ascending.")
+
+
+class AttemptLog(Resource):
+    """What the trainer of one attempt printed."""
+
+    attempt: int
+    started_at: datetime
+    ended_at: datetime | None = None
+    outcome: str | None = None
+    truncated: bool = Field(default=False, description="Whether the middle was left out.")
+    text: str = ""
+
+
+class ApiKey(Resource):
+    """An API key, without its secret."""
+
+    id: str
+    name: str
+    prefix: str = Field(description="First characters of the secret, to recognise it by.")
+    created_at: datetime
+    last_used_at: datetime | None = None
+    revoked_at: datetime | None = None
+
+
+class CreatedApiKey(ApiKey):
+    """An API key with its secret, which is shown this once."""
+
+    secret: str
+
+
+class Problem(Resource):
+    """An error as RFC 9457 problem+json."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str | None = None
+    code: str
+    blame: Blame | str = Field(union_mode="left_to_right")
+    retryable: bool
+    param: str | None = None
+    errors: list[FieldError] = []
+    allowed_actions: list[Action | str] | None = Field(default=None, description="What the job's status allows.")
+    request_id: str | None = None
+
+
+def is_terminal(status: str) -> bool:
+    """Whether a status, possibly of a newer service, is known to be final."""
+    return status in TERMINAL

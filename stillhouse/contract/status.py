@@ -1,0 +1,94 @@
+"""The job's life as one table: which status may follow which, and what a user may ask for in each."""
+
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final
+
+
+class Status(StrEnum):
+    """Where a job stands. A terminal status is final."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    PAUSING = "pausing"
+    PAUSED = "paused"
+    CANCELLING = "cancelling"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Phase(StrEnum):
+    """What a running job is doing, in the order in which a job goes through it."""
+
+    STAGING = "staging"
+    PREFLIGHT = "preflight"
+    TEACHER = "teacher"
+    SOFT_LABELS = "soft_labels"
+    DISTILLING = "distilling"
+    CONTROL = "control"
+    EVALUATING = "evaluating"
+    EXPORTING = "exporting"
+
+
+class Action(StrEnum):
+    """What a user may ask of a job."""
+
+    CANCEL = "cancel"
+
+
+class Request(StrEnum):
+    """What a supervisor asks of its trainer. The trainer writes a checkpoint and ends."""
+
+    PAUSE = "pause"
+    CANCEL = "cancel"
+    DRAIN = "drain"
+
+
+TRANSITIONS: Final = MappingProxyType({
+    Status.QUEUED: frozenset({Status.RUNNING, Status.CANCELLED, Status.FAILED}),
+    # running -> queued: the worker drained, or was lost.
+    Status.RUNNING: frozenset({
+        Status.SUCCEEDED, Status.FAILED, Status.PAUSING, Status.CANCELLING, Status.QUEUED,
+    }),
+    Status.PAUSING: frozenset({
+        Status.PAUSED, Status.CANCELLING, Status.SUCCEEDED, Status.FAILED,
+    }),
+    Status.PAUSED: frozenset({Status.QUEUED, Status.CANCELLED}),
+    Status.CANCELLING: frozenset({Status.CANCELLED, Status.SUCCEEDED, Status.FAILED}),
+    Status.SUCCEEDED: frozenset[Status](),
+    Status.FAILED: frozenset[Status](),
+    Status.CANCELLED: frozenset[Status](),
+})
+
+# Where a job goes when the worker that held it is lost.
+AFTER_LOSS: Final = MappingProxyType({
+    Status.RUNNING: Status.QUEUED,
+    Status.PAUSING: Status.PAUSED,
+    Status.CANCELLING: Status.CANCELLED,
+})
+
+# A worker holds a lease in exactly these.
+LEASED: Final = frozenset(AFTER_LOSS)
+TERMINAL: Final = frozenset(status for status, following in TRANSITIONS.items() if not following)
+
+ACTIONS: Final = MappingProxyType({
+    Status.QUEUED: frozenset({Action.CANCEL}),
+    Status.RUNNING: frozenset({Action.CANCEL}),
+    Status.PAUSING: frozenset({Action.CANCEL}),
+    Status.PAUSED: frozenset({Action.CANCEL}),
+    Status.CANCELLING: frozenset({Action.CANCEL}),  # asking twice changes nothing and is no error
+    Status.SUCCEEDED: frozenset[Action](),
+    Status.FAILED: frozenset[Action](),
+    Status.CANCELLED: frozenset[Action](),
+})
+
+
+def may_follow(current: Status, following: Status) -> bool:
+    """Whether the graph has an edge from `current` to `following`."""
+    return following in TRANSITIONS[current]
+
+
+def sources(following: Status) -> frozenset[Status]:
+    """Every status that may turn into `following`: the WHERE of a compare-and-swap."""
+    return frozenset(status for status in TRANSITIONS if following in TRANSITIONS[status])
