@@ -14,7 +14,8 @@ from stillhouse.contract.report import Report
 from stillhouse.contract.status import Phase, Request, Status
 
 # A file below the trainer's scratch folder, with forward slashes.
-ScratchPath = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$")]
+_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
+ScratchPath = Annotated[str, Field(min_length=1, max_length=255, pattern=rf"^{_NAME}(/{_NAME})*$")]
 MetricName = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[a-z][a-z0-9_./]*$")]
 
 

@@ -140,7 +140,7 @@ class NotFoundError(StillhouseError):
 
 
 class MethodNotAllowedError(StillhouseError):
-    """This resource does not answer to that method."""
+    """That method is not one that the resource answers to; the Allow header lists them."""
 
     code = "method_not_allowed"
     http_status = HTTPStatus.METHOD_NOT_ALLOWED
@@ -162,7 +162,7 @@ class IllegalActionError(StillhouseError):
 
 
 class IdempotencyMismatchError(StillhouseError):
-    """This Idempotency-Key was used with another request; use a new key."""
+    """The Idempotency-Key was used with another request; use a new key."""
 
     code = "idempotency_key_reused"
 

@@ -31,7 +31,7 @@ class TrainTeacher(Section):
     """Train this architecture on the labels first, then distil it."""
 
     kind: Literal["train"] = "train"
-    architecture: Architecture
+    architecture: Architecture = Field(description="What is trained.")
     training: Training = Field(default=Training(), description="How the teacher is trained.")
     label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="For the teacher's own cross-entropy.")
 

@@ -93,8 +93,12 @@ Schedule = Annotated[Constant | Cosine | OneCycle | Step, Field(discriminator="k
 class EarlyStopping(Section):
     """Stop when the validation split has stopped getting better."""
 
-    patience: int = Field(default=5, ge=1, le=10_000, description="Evaluations in a row without a gain before it stops.")
-    min_gain: float = Field(default=0.0, ge=0, le=1e6, description="Smallest change of the metric that counts as a gain.")
+    patience: int = Field(
+        default=5, ge=1, le=10_000, description="Evaluations in a row without a gain before it stops."
+    )
+    min_gain: float = Field(
+        default=0.0, ge=0, le=1e6, description="Smallest change of the metric that counts as a gain."
+    )
 
 
 class Shift(Section):

@@ -1,0 +1,58 @@
+import pytest
+
+from stillhouse.contract.status import (
+    ACTIONS,
+    AFTER_LOSS,
+    LEASED,
+    TERMINAL,
+    TRANSITIONS,
+    Action,
+    Status,
+    may_follow,
+    sources,
+)
+
+
+def test_the_graph_is_the_designs() -> None:
+    edges = {f"{one} -> {other}" for one, following in TRANSITIONS.items() for other in following}
+    assert edges == {
+        "queued -> running", "queued -> cancelled", "queued -> failed",
+        "running -> succeeded", "running -> failed", "running -> pausing", "running -> cancelling", "running -> queued",
+        "pausing -> paused", "pausing -> cancelling", "pausing -> succeeded", "pausing -> failed",
+        "paused -> queued", "paused -> cancelled",
+        "cancelling -> cancelled", "cancelling -> succeeded", "cancelling -> failed",
+    }
+
+
+def test_every_status_has_its_row_in_every_table() -> None:
+    assert set(TRANSITIONS) == set(ACTIONS) == set(Status)
+
+
+def test_terminal_statuses_are_final_and_the_only_ones_without_actions() -> None:
+    assert {Status.SUCCEEDED, Status.FAILED, Status.CANCELLED} == TERMINAL
+    assert {status for status in Status if not ACTIONS[status]} == TERMINAL
+
+
+def test_every_status_can_reach_an_end() -> None:
+    for start in Status:
+        reached, frontier = {start}, {start}
+        while frontier:
+            frontier = {following for status in frontier for following in TRANSITIONS[status]} - reached
+            reached |= frontier
+        assert reached & TERMINAL, start
+
+
+def test_after_a_loss_a_job_goes_where_the_graph_allows() -> None:
+    assert {Status.RUNNING, Status.PAUSING, Status.CANCELLING} == LEASED
+    assert all(may_follow(status, following) for status, following in AFTER_LOSS.items())
+
+
+def test_whatever_may_be_cancelled_can_get_cancelled() -> None:
+    for status in Status:
+        if Action.CANCEL in ACTIONS[status]:
+            assert status is Status.CANCELLING or {Status.CANCELLING, Status.CANCELLED} & TRANSITIONS[status]
+
+
+@pytest.mark.parametrize("following", list(Status))
+def test_sources_turn_the_graph_around(following: Status) -> None:
+    assert sources(following) == {status for status in Status if may_follow(status, following)}
