@@ -1,0 +1,37 @@
+# make demo   distil MNIST end to end on this machine       make test    run all tests
+# make up     start the service here                        make check   lint, types, import contracts
+# make bench  measure                                       make migrate bring the database up to date
+
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && exit; done; echo python3)
+BIN := .venv/bin
+
+.PHONY: demo up test check bench migrate install-local install-dev
+.NOTPARALLEL:
+
+demo: install-local
+	@$(BIN)/python -m examples.mnist.demo
+
+up: install-local
+	@$(BIN)/stillhouse up
+
+test: install-dev
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: install-dev
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+bench: install-dev
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c requirements.lock -r benchmarks/requirements.txt
+	@$(BIN)/python -m benchmarks.engine
+	@$(BIN)/python -m benchmarks.service
+	@$(BIN)/python -m benchmarks.mnist_gain
+
+migrate: install-local
+	@$(BIN)/python -m app migrate
+
+install-local install-dev: install-%:
+	@command -v $(PYTHON) >/dev/null || { echo "stillhouse: no $(PYTHON) found; install Python 3.11 or newer" >&2; exit 1; }
+	@$(PYTHON) scripts/install.py $*
