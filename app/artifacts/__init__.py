@@ -1,0 +1,1 @@
+"""Artifacts: named files of an owner, and the deduplicated blobs behind them."""

@@ -1,0 +1,1 @@
+"""Jobs: the database row is the job."""
