@@ -1,16 +1,25 @@
 """From raw samples to what a model takes. One class for training and serving, so that the two cannot differ."""
 
-from typing import Literal, Self
+from functools import lru_cache
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
+import numpy.typing as npt
 import torch
-from pydantic import BaseModel, ConfigDict, PrivateAttr
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from torch import Tensor
 
 from stillhouse.contract.spec.data import Normalization
 
 Layout = Literal["hw", "hwc", "chw", "columns"]
-RawBatch = Tensor | np.ndarray
+RawBatch = Tensor | npt.NDArray[Any]
+
+_RAW_AXES: dict[Layout, str] = {
+    "hw": "(N, height, width)",
+    "hwc": "(N, height, width, channels)",
+    "chw": "(N, channels, height, width)",
+    "columns": "(N, columns)",
+}
 
 
 class Preprocessing(BaseModel):
@@ -22,7 +31,7 @@ class Preprocessing(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    input_shape: tuple[int, ...]
+    input_shape: tuple[Annotated[int, Field(ge=1)], ...]
     layout: Layout
     dtype: str
     normalization: Normalization
@@ -34,15 +43,32 @@ class Preprocessing(BaseModel):
     @property
     def raw_shape(self) -> tuple[int, ...]:
         """Shape of one raw sample."""
-        raise NotImplementedError
+        if self.layout == "hw":
+            return self.input_shape[1:]
+        if self.layout == "hwc":
+            return (*self.input_shape[1:], self.input_shape[0])
+        return self.input_shape
+
+    @property
+    def raw_axes(self) -> str:
+        """Shape of a batch of raw samples in words, for messages."""
+        return _RAW_AXES[self.layout]
 
     def arrange(self, raw: RawBatch) -> Tensor:
         """Raw samples (N, *raw_shape) -> contiguous (N, *input_shape) of the same dtype. Raises ValueError if unfit."""
-        raise NotImplementedError
+        tensor = raw if isinstance(raw, Tensor) else _as_tensor(raw)
+        self._check(tensor)
+        if self.layout == "hw":
+            tensor = tensor.unsqueeze(1)
+        elif self.layout == "hwc":
+            tensor = tensor.permute(0, 3, 1, 2)
+        return tensor.contiguous()
 
     def normalize(self, arranged: Tensor) -> Tensor:
         """Arranged samples of any dtype (N, *input_shape) -> normalised float32, a new tensor on the same device."""
-        raise NotImplementedError
+        factor, shift = _constants(*self._affine_key, arranged.device)
+        # One pass: x * (scale / std) - mean / std.
+        return torch.addcmul(shift, arranged.to(torch.float32), factor)
 
     def to_json(self) -> str:
         """As preprocessing.json holds it."""
@@ -52,3 +78,67 @@ class Preprocessing(BaseModel):
     def from_json(cls, text: str | bytes) -> Self:
         """From the text of preprocessing.json. Raises pydantic's ValidationError (a ValueError)."""
         return cls.model_validate_json(text)
+
+    @property
+    def _affine_key(self) -> tuple[float, tuple[float, ...], tuple[float, ...], int]:
+        norm = self.normalization
+        return norm.scale, tuple(norm.mean), tuple(norm.std), len(self.input_shape)
+
+    def _check(self, tensor: Tensor) -> None:
+        if tuple(tensor.shape[1:]) != self.raw_shape or tensor.ndim == 0:
+            expected = ", ".join(["N", *map(str, self.raw_shape)])
+            raise ValueError(
+                f"expected raw samples of shape ({expected}), that is {self.raw_axes}; got {tuple(tensor.shape)}"
+            )
+        if tensor.is_complex():
+            raise ValueError("expected real numbers, got complex ones")
+        # A float image in 0 to 1 given to a model of bytes would be answered with confidence, and wrongly.
+        if self.layout != "columns" and tensor.is_floating_point() != (np.dtype(self.dtype).kind == "f"):
+            raise ValueError(f"the model was trained on images of {self.dtype}, and these are {_dtype_name(tensor)}")
+
+    @field_validator("dtype")
+    @classmethod
+    def _is_number(cls, dtype: str) -> str:
+        try:
+            kind = np.dtype(dtype).kind
+        except TypeError as error:
+            raise ValueError(f"{dtype!r} is not the name of a NumPy type") from error
+        if kind not in "fiub":
+            raise ValueError(f"{dtype!r} is not a type of real numbers")
+        return dtype
+
+    @model_validator(mode="after")
+    def _shape_fits(self) -> Self:
+        if len(self.input_shape) != (1 if self.layout == "columns" else 3):
+            raise ValueError(f"layout {self.layout} does not go with input shape {self.input_shape}")
+        if self.layout == "hw" and self.input_shape[0] != 1:
+            raise ValueError(f"layout hw has one channel, and input shape {self.input_shape} has more")
+        if len(self.normalization.mean) not in {1, self.input_shape[0]}:
+            raise ValueError(
+                f"normalization has {len(self.normalization.mean)} values for {self.input_shape[0]} channels or columns"
+            )
+        return self
+
+
+def _as_tensor(array: npt.NDArray[Any]) -> Tensor:
+    if array.dtype.kind not in "fiub":
+        raise ValueError(f"expected real numbers, got an array of {array.dtype}")
+    native = array.astype(array.dtype.newbyteorder("="), copy=False)
+    if not native.flags.writeable:  # torch warns about memory that it must not write to
+        native = native.copy()
+    return torch.from_numpy(np.ascontiguousarray(native))
+
+
+def _dtype_name(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+@lru_cache(maxsize=64)
+def _constants(
+    scale: float, mean: tuple[float, ...], std: tuple[float, ...], num_axes: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Factor and shift, shaped to broadcast over a sample; kept, since making them costs a copy to the device."""
+    with torch.inference_mode(mode=False):  # kept tensors must serve training too, whoever asks first
+        wide = torch.tensor([mean, std], dtype=torch.float64).view(2, -1, *[1] * (num_axes - 1))
+        factor, shift = scale / wide[1], -wide[0] / wide[1]
+        return factor.to(device, torch.float32), shift.to(device, torch.float32)
