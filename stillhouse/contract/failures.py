@@ -4,7 +4,7 @@ The docstring of a class is its default message. The same object is raised in th
 problem+json, and in the trainer, where it becomes the job's `error`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 from http import HTTPStatus
 from typing import ClassVar
@@ -159,6 +159,10 @@ class IllegalActionError(StillhouseError):
 
     code = "illegal_action"
     http_status = HTTPStatus.CONFLICT
+
+    def __init__(self, message: str | None = None, *, allowed: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.allowed_actions = sorted(allowed)
 
 
 class IdempotencyMismatchError(StillhouseError):
