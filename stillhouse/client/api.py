@@ -1,0 +1,149 @@
+"""The client: one method per thing that the service does."""
+
+import os
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from pydantic import BaseModel
+
+from stillhouse.client.connection import Connection, Params, parsed
+from stillhouse.client.formats import guess_format, guess_kind
+from stillhouse.client.handle import JobHandle
+from stillhouse.client.transfer import ProgressCallback, download, upload
+from stillhouse.contract.resources import (
+    ApiKey,
+    Artifact,
+    CreatedApiKey,
+    Job,
+    Page,
+    Resource,
+    UploadFormat,
+    UploadKind,
+)
+from stillhouse.contract.spec import JobSpec
+
+DEFAULT_URL = "http://127.0.0.1:8765"
+Item = TypeVar("Item", bound=Resource)
+
+
+class Client:
+    """A connection to the service. `url` and `key` come from STILLHOUSE_URL and STILLHOUSE_API_KEY when left out."""
+
+    def __init__(self, url: str | None = None, key: str | None = None) -> None:
+        self._connection = Connection(
+            url or os.environ.get("STILLHOUSE_URL") or DEFAULT_URL, key or os.environ.get("STILLHOUSE_API_KEY")
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def url(self) -> str:
+        """Address of the service."""
+        return self._connection.url
+
+    def close(self) -> None:
+        """Close the sockets."""
+        self._connection.close()
+
+    # Artifacts
+
+    def upload(
+        self, path: str | Path, *, kind: UploadKind | None = None, name: str | None = None,
+        format: UploadFormat | None = None,  # noqa: A002 - the API's word
+        progress: ProgressCallback | None = None,
+    ) -> Artifact:
+        """Store a file: a teacher's weights, or data. Kind and format are read from the file when left out.
+
+        Streamed in constant memory, and checked: what the service stored has the sha256 of what was sent.
+        """
+        file = Path(path)
+        format = format or guess_format(file)  # noqa: A001 - the API's word
+        params: Params = {"kind": kind or guess_kind(format), "format": format, "name": name or file.name}
+        return upload(self._connection, file, params=params, progress=progress)
+
+    def artifacts(self, *, kind: str | None = None) -> Iterator[Artifact]:
+        """Every stored file, newest first."""
+        return self._pages(Artifact, "/artifacts", {"kind": kind})
+
+    def artifact(self, artifact_id: str) -> Artifact:
+        """One stored file."""
+        return self._connection.read(Artifact, f"/artifacts/{artifact_id}")
+
+    def download_artifact(
+        self, artifact_id: str, path: str | Path, *, progress: ProgressCallback | None = None
+    ) -> Path:
+        """Fetch the bytes of a stored file; they appear at `path` only when they are whole."""
+        return download(self._connection, f"/artifacts/{artifact_id}/content", Path(path), progress=progress)
+
+    def delete_artifact(self, artifact_id: str) -> None:
+        """Delete a stored file that no unfinished job needs."""
+        self._connection.request("DELETE", f"/artifacts/{artifact_id}")
+
+    # Jobs
+
+    def submit(self, spec: JobSpec | Mapping[str, Any], *, idempotency_key: str | None = None) -> JobHandle:
+        """Queue a job. Repeating a call with the same `idempotency_key` gives the same job, not another one."""
+        headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
+        body = as_sent(spec) if isinstance(spec, JobSpec) else dict(spec)
+        response = self._connection.request("POST", "/jobs", json=body, headers=headers)
+        return JobHandle(self._connection, parsed(Job, response))
+
+    def job(self, job_id: str) -> JobHandle:
+        """One job."""
+        return JobHandle(self._connection, self._connection.read(Job, f"/jobs/{job_id}"))
+
+    def jobs(
+        self, *, status: str | None = None, name: str | None = None, label: Mapping[str, str] | None = None
+    ) -> Iterator[Job]:
+        """Every job that fits, newest first."""
+        labels = [f"{key}:{value}" for key, value in (label or {}).items()]
+        return self._pages(Job, "/jobs", {"status": status, "name": name, "label": labels or None})
+
+    # Keys
+
+    def keys(self) -> Iterator[ApiKey]:
+        """Every API key of this owner, without its secret."""
+        return self._pages(ApiKey, "/keys", {})
+
+    def create_key(self, name: str) -> CreatedApiKey:
+        """A new API key. Its secret is told this once."""
+        response = self._connection.request("POST", "/keys", json={"name": name}, repeatable=False)
+        return parsed(CreatedApiKey, response)
+
+    def revoke_key(self, key_id: str) -> None:
+        """Make an API key useless from now on."""
+        self._connection.request("DELETE", f"/keys/{key_id}")
+
+    def _pages(self, model: type[Item], path: str, params: Params) -> Iterator[Item]:
+        cursor: str | None = None
+        while True:
+            page = self._connection.read(Page[model], path, {**params, "cursor": cursor})  # type: ignore[valid-type]
+            yield from page.data
+            cursor = page.next_cursor
+            if not page.has_more or cursor is None:
+                return
+
+
+def as_sent(spec: BaseModel) -> dict[str, Any]:
+    """A spec as JSON with only what its author set, so that a service of another version can read it."""
+    kept = {name: getattr(spec, name) for name in type(spec).model_fields if name in spec.model_fields_set}
+    if "kind" in type(spec).model_fields:
+        kept["kind"] = getattr(spec, "kind", None)
+    return {name: _plain(value) for name, value in kept.items()}
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, BaseModel):
+        return as_sent(value)
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(item) for item in value]
+    return value

@@ -1,0 +1,91 @@
+"""What can go wrong between a client and the service."""
+
+from collections.abc import Sequence
+from http import HTTPStatus
+
+import httpx
+from pydantic import ValidationError
+
+from stillhouse.contract.failures import Blame, FieldError
+from stillhouse.contract.resources import Problem
+
+_LONGEST_QUOTE = 200
+
+
+class StillhouseClientError(Exception):
+    """Base of what the client raises; its text is meant for people."""
+
+
+class ServiceUnreachableError(StillhouseClientError):
+    """No service answers at the address, or it stopped answering."""
+
+
+class TransferError(StillhouseClientError):
+    """A file did not arrive as it was sent; nothing of it was kept."""
+
+
+class UnexpectedAnswerError(StillhouseClientError):
+    """Something answered that does not speak this API."""
+
+
+class StillhouseApiError(StillhouseClientError):
+    """The service refused a request and said why (problem+json)."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        super().__init__(problem.detail)
+
+    @property
+    def status(self) -> int:
+        """HTTP status of the answer."""
+        return self.problem.status
+
+    @property
+    def code(self) -> str:
+        """Stable name of the failure; docs/errors.md explains each."""
+        return self.problem.code
+
+    @property
+    def message(self) -> str:
+        """What happened and what to do instead."""
+        return self.problem.detail
+
+    @property
+    def param(self) -> str | None:
+        """JSON pointer of the field that caused it."""
+        return self.problem.param
+
+    @property
+    def errors(self) -> Sequence[FieldError]:
+        """Each field that is wrong."""
+        return self.problem.errors
+
+    @property
+    def allowed_actions(self) -> Sequence[str]:
+        """What the job's status allows instead."""
+        return [str(action) for action in self.problem.allowed_actions or []]
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same request may succeed later, unchanged."""
+        return self.problem.retryable
+
+
+def error_of(response: httpx.Response) -> StillhouseApiError:
+    """The error that an answer of status 400 or above tells; its body must have been read."""
+    try:
+        return StillhouseApiError(Problem.model_validate_json(response.content))
+    except ValidationError:
+        return StillhouseApiError(_foreign_problem(response))
+
+
+def _foreign_problem(response: httpx.Response) -> Problem:
+    """A problem for an answer that is not ours: a proxy's page, or another program on the port."""
+    quote = " ".join(response.text.split())[:_LONGEST_QUOTE]
+    return Problem(
+        type="about:blank", title=response.reason_phrase or "Error", status=response.status_code,
+        detail=f"{response.request.url} answered {response.status_code} {response.reason_phrase}"
+        + (f": {quote}" if quote else ""),
+        code=f"http_{response.status_code}", blame=Blame.INFRASTRUCTURE,
+        retryable=response.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR,
+    )

@@ -1,0 +1,99 @@
+"""One job, as its submitter holds it."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from time import monotonic, sleep
+
+from stillhouse.client.connection import Connection, parsed
+from stillhouse.client.transfer import ProgressCallback, download
+from stillhouse.client.watch import watch
+from stillhouse.contract.events import RecordedEvent
+from stillhouse.contract.report import Report
+from stillhouse.contract.resources import AttemptLog, Job, MetricSeries, ModelFormat, Page
+
+_SUFFIXES = {"zip": ".zip", "safetensors": ".safetensors", "onnx": ".onnx"}
+
+
+class JobHandle:
+    """A job of the service. `job` is what was last read of it; `refresh` reads it again."""
+
+    def __init__(self, connection: Connection, job: Job) -> None:
+        self._connection = connection
+        self.job = job
+
+    def __repr__(self) -> str:
+        return f"<JobHandle {self.id} {self.status}>"
+
+    @property
+    def id(self) -> str:
+        """The job's id."""
+        return self.job.id
+
+    @property
+    def status(self) -> str:
+        """The status as last read; possibly one of a newer service."""
+        return str(self.job.status)
+
+    @property
+    def _path(self) -> str:
+        return f"/jobs/{self.id}"
+
+    def refresh(self) -> Job:
+        """Read the job again."""
+        self.job = self._connection.read(Job, self._path)
+        return self.job
+
+    def watch(self, *, after: int = 0, patience: float = 120.0) -> Iterator[RecordedEvent]:
+        """Each event of the job as it happens, from `seq` above `after`; ends when the job has ended.
+
+        Broken connections are resumed without losing or repeating an event. A service that stays out of reach for
+        `patience` seconds raises ServiceUnreachableError.
+        """
+        yield from watch(self._connection, self.id, after=after, patience=patience)
+
+    def wait(self, *, timeout: float | None = None) -> Job:
+        """The job after it has ended. After `timeout` seconds TimeoutError is raised; the job goes on."""
+        if timeout is None:
+            for _ in self.watch():
+                pass
+            return self.refresh()
+        deadline = monotonic() + timeout
+        while not self.refresh().terminal:
+            if monotonic() >= deadline:
+                raise TimeoutError(f"job {self.id} is still {self.status} after {timeout:g} s; it goes on")
+            sleep(min(0.5, timeout))
+        return self.job
+
+    def cancel(self) -> Job:
+        """Ask the job to stop. A running one becomes `cancelling` first."""
+        self.job = parsed(Job, self._connection.request("POST", f"{self._path}/cancel"))
+        return self.job
+
+    def download(
+        self, path: str | Path | None = None, *, format: ModelFormat = "zip",  # noqa: A002 - the API's word
+        progress: ProgressCallback | None = None,
+    ) -> Path:
+        """Fetch the compressed model to `path` (a file or a folder; the working folder when left out).
+
+        The file appears only when it is whole and has the declared sha256.
+        """
+        target = Path(path) if path is not None else Path()
+        if target.is_dir():
+            target /= f"{self.id}{_SUFFIXES[format]}"
+        return download(self._connection, f"{self._path}/model", target, params={"format": format}, progress=progress)
+
+    def report(self) -> Report:
+        """What the compressed model kept, and how that was measured."""
+        return self._connection.read(Report, f"{self._path}/report")
+
+    def report_html(self, path: str | Path) -> Path:
+        """Fetch the report as one self-contained page."""
+        return download(self._connection, f"{self._path}/report", Path(path), params={"format": "html"})
+
+    def metrics(self) -> Sequence[MetricSeries]:
+        """Each metric over the steps of its phase."""
+        return self._connection.read(Page[MetricSeries], f"{self._path}/metrics").data
+
+    def logs(self) -> Sequence[AttemptLog]:
+        """What the trainer of each attempt printed."""
+        return self._connection.read(Page[AttemptLog], f"{self._path}/logs").data
