@@ -1,0 +1,42 @@
+"""What an uploaded file's header tells, read without torch or NumPy and without loading the data.
+
+The bytes are hostile: nothing here allocates, unpacks or loops by what the file claims, beyond fixed limits.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import BinaryIO
+
+from app.artifacts.inspection.facts import ArrayFacts, Facts, IdxFacts, NpzFacts, SafetensorsFacts
+from app.artifacts.inspection.idx import inspect_idx
+from app.artifacts.inspection.npz import inspect_npz
+from app.artifacts.inspection.pickles import looks_like_pickle
+from app.artifacts.inspection.safetensors import inspect_safetensors
+from stillhouse.contract.failures import EmptyUploadError, PickleRefusedError, StillhouseError
+from stillhouse.contract.resources import UploadFormat, UploadKind
+
+__all__ = ["ArrayFacts", "Facts", "IdxFacts", "NpzFacts", "SafetensorsFacts", "guess_format", "inspect"]
+
+_INSPECT: Mapping[UploadFormat, Callable[[BinaryIO, int], Facts]] = {
+    "safetensors": inspect_safetensors, "idx": inspect_idx, "npz": inspect_npz,
+}
+
+
+def guess_format(file: BinaryIO, kind: UploadKind) -> UploadFormat:
+    """The format of an upload that does not name it."""
+    if kind == "teacher":
+        return "safetensors"
+    file.seek(0)
+    return "npz" if file.read(2) == b"PK" else "idx"
+
+
+def inspect(file: BinaryIO, size: int, upload_format: UploadFormat) -> Facts:
+    """Facts of a file of `size` bytes. Raises the failure that names what is wrong with it."""
+    if size == 0:
+        raise EmptyUploadError
+    file.seek(0)
+    try:
+        return _INSPECT[upload_format](file, size)
+    except StillhouseError as error:
+        if looks_like_pickle(file, size):
+            raise PickleRefusedError from error
+        raise

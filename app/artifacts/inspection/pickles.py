@@ -1,0 +1,42 @@
+"""Recognises Python pickles, alone or inside a zip, without opening them."""
+
+import pickletools
+import zipfile
+import zlib
+from typing import BinaryIO
+
+from app.artifacts.inspection.bounds import MIB, Frugal
+
+_HEAD = 64 * 1024
+_PROTOCOLS = range(2, 6)
+MAX_DIRECTORY = MIB
+# Everything that zipfile raises on a file that is not a sound zip.
+ZIP_ERRORS = (
+    zipfile.BadZipFile, EOFError, NotImplementedError, OSError, OverflowError, RuntimeError, ValueError, zlib.error,
+)
+
+
+def looks_like_pickle(file: BinaryIO, size: int) -> bool:
+    """Whether a file that is not what it was said to be is a pickle, or a zip that holds one (PyTorch's .pt)."""
+    file.seek(0)
+    head = file.read(_HEAD)
+    if head.startswith(b"PK"):
+        return holds_pickle(file, size)
+    return (head[:1] == b"\x80" and len(head) > 1 and head[1] in _PROTOCOLS) or _is_text_pickle(head)
+
+
+def holds_pickle(file: BinaryIO, size: int) -> bool:
+    """Whether a zip has a member that is a pickle by name."""
+    try:
+        with zipfile.ZipFile(Frugal(file, size, MAX_DIRECTORY)) as archive:
+            return any(name.endswith((".pkl", ".pickle")) for name in archive.namelist())
+    except ZIP_ERRORS:
+        return False
+
+
+def _is_text_pickle(head: bytes) -> bool:
+    """Protocols 0 and 1 have no magic bytes: it is one if it reads as one up to the end or to an import."""
+    try:
+        return any(code.name in {"STOP", "GLOBAL"} for code, _, _ in pickletools.genops(head))
+    except (ValueError, UnicodeDecodeError):
+        return False

@@ -1,0 +1,147 @@
+"""Every error is answered as RFC 9457 problem+json, also those of the framework and of validation."""
+
+import logging
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from app.http.guard import REQUEST_ID_HEADER, request_id
+from stillhouse.contract.failures import (
+    FieldError,
+    IllegalActionError,
+    InternalError,
+    InvalidRequestError,
+    MethodNotAllowedError,
+    NotFoundError,
+    StillhouseError,
+    UnauthenticatedError,
+    UnavailableError,
+    UploadIncompleteError,
+)
+from stillhouse.contract.resources import Problem
+
+MEDIA_TYPE = "application/problem+json"
+DOCS = "https://github.com/stillhouse/stillhouse/blob/main/docs/errors.md"
+RETRY_AFTER_SECONDS = 2
+
+log = logging.getLogger(__name__)
+
+_OF_FRAMEWORK: Mapping[int, type[StillhouseError]] = {
+    404: NotFoundError,
+    405: MethodNotAllowedError,
+}
+
+
+def problem(error: StillhouseError, *, instance: str | None = None, request: str | None = None) -> Problem:
+    """The error as data; `request` is the id of the request."""
+    return Problem(
+        type=f"{DOCS}#{error.code}",
+        title=(type(error).__doc__ or "").strip().rstrip("."),
+        status=error.http_status,
+        detail=error.message,
+        instance=instance,
+        code=error.code,
+        blame=error.blame,
+        retryable=error.retryable,
+        param=error.param,
+        errors=list(error.errors),
+        allowed_actions=list(error.allowed_actions) if isinstance(error, IllegalActionError) else None,
+        request_id=request,
+    )
+
+
+def answer(scope: Mapping[str, Any], error: StillhouseError, headers: Mapping[str, str] | None = None) -> Response:
+    """The error as a response to the request of this ASGI scope."""
+    told = problem(error, instance=scope["path"], request=request_id(scope))
+    return JSONResponse(
+        told.model_dump(mode="json", exclude_none=True),
+        status_code=error.http_status,
+        headers={**_usual_headers(scope, error), **(headers or {})},
+        media_type=MEDIA_TYPE,
+    )
+
+
+def _usual_headers(scope: Mapping[str, Any], error: StillhouseError) -> dict[str, str]:
+    headers = {REQUEST_ID_HEADER: request_id(scope)}
+    if isinstance(error, UnauthenticatedError):
+        headers["WWW-Authenticate"] = "Bearer"
+    if error.retryable and error.http_status in {HTTPStatus.CONFLICT, HTTPStatus.SERVICE_UNAVAILABLE}:
+        headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    return headers
+
+
+def install(app: FastAPI) -> None:
+    """Have the app answer every error as a problem."""
+    app.add_exception_handler(StillhouseError, _told)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _of_framework)
+    app.add_exception_handler(ClientDisconnect, _cut_off)
+    app.add_exception_handler(DBAPIError, _of_database)
+    app.add_exception_handler(PoolTimeoutError, _of_database)
+    app.add_exception_handler(Exception, _unforeseen)
+
+
+def _told(request: Request, error: Exception) -> Response:
+    assert isinstance(error, StillhouseError)  # noqa: S101 - the framework's promise
+    return answer(request.scope, error)
+
+
+def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - the framework's promise
+    fields = [
+        FieldError(pointer=str(wrong["loc"][-1]), detail=wrong["msg"].removeprefix("Value error, "))
+        for wrong in error.errors()
+    ]
+    message = "; ".join(f"{field.pointer}: {field.detail}" for field in fields)
+    return answer(request.scope, InvalidRequestError(message, param=fields[0].pointer, errors=fields))
+
+
+def _of_framework(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - the framework's promise
+    kind = _OF_FRAMEWORK.get(error.status_code, InvalidRequestError)
+    return answer(request.scope, kind(None if kind in _OF_FRAMEWORK.values() else error.detail), error.headers)
+
+
+def _cut_off(request: Request, _error: Exception) -> Response:
+    # Nobody reads this answer; the log and the metrics do.
+    return answer(request.scope, UploadIncompleteError())
+
+
+def _of_database(request: Request, error: Exception) -> Response:
+    if not isinstance(error, OperationalError | InterfaceError | PoolTimeoutError):
+        raise error
+    log.error("request %s: the database is out of reach: %s", request_id(request.scope), error)
+    return answer(request.scope, UnavailableError("The database is out of reach; try again in a moment."))
+
+
+def _unforeseen(request: Request, _error: Exception) -> Response:
+    # The server logs the traceback itself; this line ties it to the request.
+    log.error("request %s failed", request_id(request.scope))
+    return answer(request.scope, InternalError())
+
+
+def declared(*failures: type[StillhouseError]) -> dict[int | str, dict[str, Any]]:
+    """What a route may fail with, for OpenAPI: one response per status, naming the codes."""
+    by_status: defaultdict[int, list[type[StillhouseError]]] = defaultdict(list)
+    kinds: tuple[type[StillhouseError], ...] = (*failures, InternalError)
+    for kind in kinds:
+        by_status[int(kind.http_status)].append(kind)
+    return {status: _documented(kinds) for status, kinds in sorted(by_status.items())}
+
+
+def _documented(kinds: Sequence[type[StillhouseError]]) -> dict[str, Any]:
+    schema = {"$ref": "#/components/schemas/Problem"}
+    examples = {kind.code: {"value": problem(kind()).model_dump(mode="json", exclude_none=True)} for kind in kinds}
+    return {
+        "description": "\n".join(f"- `{kind.code}`: {(kind.__doc__ or '').strip()}" for kind in kinds),
+        "content": {MEDIA_TYPE: {"schema": schema, "examples": examples}},
+    }
