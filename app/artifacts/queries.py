@@ -1,0 +1,83 @@
+"""Statements about artifacts and blobs."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import Select, exists, or_, select, update
+from sqlalchemy.sql.dml import ReturningUpdate
+
+from app.artifacts.models import ArtifactRow, BlobRow, LooseBlobRow
+from app.jobs.models import JobFileRow, JobInputRow, JobRow
+from app.kit.clock import now
+from app.kit.paging import after_cursor
+from stillhouse.contract.status import TERMINAL
+
+
+def owned(owner: str, artifact_id: str) -> Select[ArtifactRow]:
+    """The artifact, if it is the owner's."""
+    return select(ArtifactRow).where(ArtifactRow.id == artifact_id, ArtifactRow.owner == owner)
+
+
+def listed(owner: str, *, kind: str | None, cursor: str | None) -> Select[ArtifactRow]:
+    """The owner's artifacts, newest first. Raises InvalidCursorError."""
+    statement = select(ArtifactRow).where(ArtifactRow.owner == owner)
+    if kind is not None:
+        statement = statement.where(ArtifactRow.kind == kind)
+    if cursor is not None:
+        statement = statement.where(after_cursor(ArtifactRow.created_at, ArtifactRow.id, cursor))
+    return statement.order_by(ArtifactRow.created_at.desc(), ArtifactRow.id.desc())
+
+
+def same_bytes(owner: str, sha256: str, store: str) -> Select[BlobRow]:
+    """The owner's blob of these bytes, locked against deletion."""
+    return (
+        select(BlobRow)
+        .where(BlobRow.owner == owner, BlobRow.sha256 == sha256, BlobRow.store == store)
+        .with_for_update(read=True, key_share=True)
+    )
+
+
+def blobs_of(artifact_ids: Sequence[str]) -> Select[BlobRow]:
+    """The blobs behind artifacts, locked, in an order that all keep to."""
+    return (
+        select(BlobRow)
+        .where(BlobRow.id.in_(select(ArtifactRow.blob_id).where(ArtifactRow.id.in_(artifact_ids))))
+        .order_by(BlobRow.id)
+        .with_for_update()
+    )
+
+
+def unheld(blob_ids: Sequence[str]) -> Select[BlobRow]:
+    """Those of the blobs that no artifact holds."""
+    return select(BlobRow).where(BlobRow.id.in_(blob_ids), ~exists().where(ArtifactRow.blob_id == BlobRow.id))
+
+
+def leftovers(job_id: str) -> Select[str]:
+    """Artifacts that the job made on its way and that are not its results."""
+    is_result = exists().where(JobFileRow.artifact_id == ArtifactRow.id)
+    return select(ArtifactRow.id).where(ArtifactRow.job_id == job_id, ~is_result)
+
+
+def checkpoints(job_id: str, *, keep: str) -> Select[str]:
+    """The job's checkpoints but one."""
+    return select(ArtifactRow.id).where(
+        ArtifactRow.job_id == job_id, ArtifactRow.kind == "state", ArtifactRow.id != keep
+    )
+
+
+def needing(artifact_id: str) -> Select[str]:
+    """A job that has not ended and that reads this artifact or made it."""
+    reads = exists().where(JobInputRow.job_id == JobRow.id, JobInputRow.artifact_id == artifact_id)
+    made = exists().where(ArtifactRow.id == artifact_id, ArtifactRow.job_id == JobRow.id)
+    return select(JobRow.id).where(JobRow.status.not_in(TERMINAL), or_(reads, made)).limit(1)
+
+
+def give_up_overdue() -> ReturningUpdate[str]:
+    """Doom the bytes whose writer has not finished in time."""
+    return update(LooseBlobRow).where(LooseBlobRow.kept_until < now()).values(kept_until=None).returning(
+        LooseBlobRow.id
+    )
+
+
+def doomed(limit: int) -> Select[LooseBlobRow]:
+    """Bytes that are to be deleted."""
+    return select(LooseBlobRow).where(LooseBlobRow.kept_until.is_(None)).limit(limit)

@@ -1,0 +1,282 @@
+"""The worker's side of a job: claim, renew, record, and the ways to let go. Each is one short transaction.
+
+Every write of a worker carries the attempt it was claimed with. When the job has been taken away meanwhile,
+FencedError says so, and nothing was written.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, case, insert, select, update
+from sqlalchemy.orm import Session
+
+from app.artifacts.service import discard, discard_checkpoints
+from app.jobs import log, queries
+from app.jobs.models import JobAttemptRow, JobFileRow, JobMetricRow, JobRow
+from app.kit.clock import now
+from app.kit.database import Database, insert_into
+from stillhouse.contract.events import (
+    CheckpointSaved,
+    Failed,
+    Finished,
+    Measured,
+    PhaseStarted,
+    Progressed,
+    Stopped,
+    TrainerEvent,
+)
+from stillhouse.contract.failures import Failure, WorkerLostError
+from stillhouse.contract.status import AFTER_LOSS, Phase, Request, Status
+
+_REAP_LIMIT = 100
+_PROGRESS = {"phase", "step", "total_steps", "percent", "samples_per_second", "eta_seconds"}
+_STOP_REASONS = {
+    Request.DRAIN: "the worker is shutting down",
+    Request.PAUSE: "paused",
+    Request.CANCEL: "cancelled",
+}
+
+
+class FencedError(Exception):
+    """The job is no longer this worker's: the lease ran out and another may have claimed it. Drop everything."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One attempt of one worker at one job."""
+
+    job_id: str
+    owner: str
+    attempt: int
+    losses: int
+    spec: dict[str, Any]
+    worker: str
+    # Artifact to resume from.
+    checkpoint: str | None
+
+
+def claim(db: Database, *, queues: Iterable[str], worker: str, lease_seconds: float) -> Claim | None:
+    """Take the best queued job of these queues, or None when there is none."""
+    queues = list(queues)
+    with db.writing() as session:
+        # A row that is locked for another reason than a claim must not be missed: look again, and wait for it.
+        row = (
+            session.scalars(queries.next_queued(queues, waits=False)).one_or_none()
+            or session.scalars(queries.next_queued(queues, waits=True)).one_or_none()
+        )
+        if row is None:
+            return None
+        row = log.change_status(session, row, Status.RUNNING, "claimed by a worker", values={
+            "attempt": JobRow.attempt + 1, "lease_worker": worker, "lease_until": now(lease_seconds),
+            "started_at": case((JobRow.started_at.is_(None), now()), else_=JobRow.started_at),
+            "phase": Phase.STAGING, "step": None, "total_steps": None,
+            "percent": case((JobRow.checkpoint_artifact_id.is_(None), 0.0), else_=JobRow.percent),
+        })
+        session.execute(insert(JobAttemptRow).values(
+            job_id=row.id, attempt=row.attempt, worker=worker, started_at=now()
+        ))
+    return Claim(
+        job_id=row.id, owner=row.owner, attempt=row.attempt, losses=row.losses, spec=row.spec, worker=worker,
+        checkpoint=row.checkpoint_artifact_id,
+    )
+
+
+def renew(db: Database, claim: Claim, lease_seconds: float) -> Status:
+    """Prolong the lease and read what the user wants: running, pausing or cancelling. Raises FencedError."""
+    with db.writing() as session:
+        status = session.scalars(
+            update(JobRow).where(_holds(claim)).values(lease_until=now(lease_seconds)).returning(JobRow.status)
+        ).one_or_none()
+    if status is None:
+        raise FencedError(claim.job_id)
+    return status
+
+
+def record(db: Database, claim: Claim, events: Sequence[TrainerEvent]) -> int:
+    """Write events into the log, with the metrics and the progress they tell. Returns the last seq.
+
+    Last words are not for here: `succeed`, `fail` and `stop` record them. Raises FencedError.
+    """
+    with db.writing() as session:
+        return _record(session, claim, events, {})
+
+
+def save_log(db: Database, claim: Claim, text: str, *, truncated: bool) -> None:
+    """Keep what the trainer of this attempt printed; also after the attempt is over, or was lost."""
+    with db.writing() as session:
+        session.execute(
+            update(JobAttemptRow)
+            .where(
+                JobAttemptRow.job_id == claim.job_id, JobAttemptRow.attempt == claim.attempt,
+                JobAttemptRow.worker == claim.worker,
+            )
+            .values(log=text, log_truncated=truncated)
+        )
+
+
+def save_checkpoint(db: Database, claim: Claim, event: CheckpointSaved, artifact_id: str) -> None:
+    """Resume from this artifact from now on, record the event, and drop the checkpoint before.
+
+    Raises FencedError; the artifact is dropped then.
+    """
+    with _writing_or_discarding(db, [artifact_id]) as session:
+        _record(session, claim, [event], {"checkpoint_artifact_id": artifact_id})
+        discard_checkpoints(session, claim.job_id, keep=artifact_id)
+
+
+def succeed(db: Database, claim: Claim, event: Finished, files: Sequence[tuple[str, str]]) -> Status:
+    """End the job with its report and its files (pairs of role and artifact), all or nothing.
+
+    Raises FencedError; the artifacts are dropped then.
+    """
+    with _writing_or_discarding(db, [artifact_id for _, artifact_id in files]) as session:
+        row = _held(session, claim)
+        for role, artifact_id in files:
+            session.execute(insert(JobFileRow).values(job_id=row.id, role=role, artifact_id=artifact_id))
+        return log.change_status(
+            session, row, Status.SUCCEEDED, "finished", last_words=[event],
+            values={"report": event.report.model_dump(mode="json")},
+        ).status
+
+
+def fail(db: Database, claim: Claim, failure: Failure) -> Status:
+    """End the job with what went wrong. Raises FencedError."""
+    with db.writing() as session:
+        return _fail(session, _held(session, claim), failure)
+
+
+def stop(db: Database, claim: Claim, request: Request) -> Status:
+    """Let go of the job because its trainer was asked to stop. It goes where the graph says.
+
+    A running job is queued again, a pausing one paused, a cancelling one cancelled, whatever was asked of the
+    trainer. Raises FencedError.
+    """
+    with db.writing() as session:
+        row = _held(session, claim)
+        return log.change_status(
+            session, row, AFTER_LOSS[row.status], _STOP_REASONS[request], last_words=[Stopped(request=request)],
+            outcome="drained" if row.status is Status.RUNNING else None,
+        ).status
+
+
+def lose(db: Database, claim: Claim, reason: str, max_losses: int) -> Status:
+    """Let go of the job because its trainer was lost: it is tried again unless that happened too often.
+
+    Raises FencedError.
+    """
+    with db.writing() as session:
+        return _lose(session, _held(session, claim), reason, max_losses)
+
+
+def reap(db: Database, max_losses: int) -> list[str]:
+    """Take jobs from workers whose lease has run out. Returns the jobs' ids. Any worker may do this at any time."""
+    with db.writing() as session:
+        rows = session.scalars(queries.expired(_REAP_LIMIT)).all()
+        for row in rows:
+            _lose(session, row, "the worker was lost", max_losses)
+        return [row.id for row in rows]
+
+
+def take_rings(db: Database, *, older_than_seconds: float, limit: int) -> list[tuple[str, str]]:
+    """Queued jobs for which nobody rang lately, as pairs of id and queue; they count as rung from now on."""
+    with db.writing() as session:
+        found = session.scalars(queries.unrung(older_than_seconds, limit)).all()
+        if not found:
+            return []
+        rung = update(JobRow).where(JobRow.id.in_(found)).values(rung_at=now()).returning(JobRow.id, JobRow.queue)
+        return [(job_id, queue) for job_id, queue in session.execute(rung)]
+
+
+def _holds(claim: Claim) -> ColumnElement[bool]:
+    return queries.held(claim.job_id, claim.attempt, claim.worker)
+
+
+@contextmanager
+def _writing_or_discarding(db: Database, artifact_ids: Sequence[str]) -> Iterator[Session]:
+    """A transaction around artifacts made for the job; they go when it turns out that the job is not ours."""
+    try:
+        with db.writing() as session:
+            yield session
+    except FencedError:
+        with db.writing() as session:
+            discard(session, artifact_ids)
+        raise
+
+
+def _held(session: Session, claim: Claim) -> JobRow:
+    """The claimed job, locked. Raises FencedError."""
+    row = session.scalars(select(JobRow).where(_holds(claim)).with_for_update()).one_or_none()
+    if row is None:
+        raise FencedError(claim.job_id)
+    return row
+
+
+def _fail(session: Session, row: JobRow, failure: Failure, values: Mapping[str, object] | None = None) -> Status:
+    return log.change_status(
+        session, row, Status.FAILED, failure.code, last_words=[Failed(failure=failure)],
+        values={"error": failure.model_dump(mode="json"), **(values or {})},
+    ).status
+
+
+def _lose(session: Session, row: JobRow, reason: str, max_losses: int) -> Status:
+    counted = {"losses": row.losses + 1}
+    following = AFTER_LOSS[row.status]
+    if following is Status.QUEUED and row.losses + 1 >= max_losses:
+        failure = WorkerLostError(f"{WorkerLostError.__doc__} Lost {row.losses + 1} times, at last: {reason}.")
+        return _fail(session, row, failure.as_failure(), counted)
+    return log.change_status(session, row, following, reason, values=counted, outcome="lost").status
+
+
+def _record(session: Session, claim: Claim, events: Sequence[TrainerEvent], values: Mapping[str, object]) -> int:
+    row = session.scalars(
+        update(JobRow)
+        .where(_holds(claim))
+        .values({
+            **values, **_progress(events), "last_seq": JobRow.last_seq + len(events), "last_event_at": now(),
+        })
+        .returning(JobRow)
+    ).one_or_none()
+    if row is None or row.last_event_at is None:
+        raise FencedError(claim.job_id)
+    log.append(session, row, row.last_event_at, events)
+    _measure(session, row, [event for event in events if isinstance(event, Measured)])
+    return row.last_seq
+
+
+def _progress(events: Sequence[TrainerEvent]) -> dict[str, object]:
+    """Columns that tell where the job stands after these events."""
+    columns: dict[str, object] = {}
+    for event in events:
+        if isinstance(event, PhaseStarted):
+            columns |= {"phase": event.phase, "step": 0, "total_steps": event.total_steps}
+        elif isinstance(event, Progressed):
+            columns |= event.model_dump(include=_PROGRESS)
+    return columns
+
+
+def _measure(session: Session, row: JobRow, measured: Sequence[Measured]) -> None:
+    """Write values over those of the same step: after a resume some steps are done again."""
+    if not measured:
+        return
+    points = {
+        (event.phase.value, name, event.step): value if math.isfinite(value) else None
+        for event in measured for name, value in event.values.items()
+    }
+    _upsert(session, [
+        {"job_id": row.id, "phase": phase, "name": name, "step": step, "value": value}
+        for (phase, name, step), value in points.items()
+    ])
+    latest = row.latest_metrics | {name: value for (_, name, _), value in points.items()}
+    finite = {name: value for name, value in latest.items() if value is not None}
+    session.execute(update(JobRow).where(JobRow.id == row.id).values(latest_metrics=finite))
+
+
+def _upsert(session: Session, rows: list[dict[str, object]]) -> None:
+    statement = insert_into(session, JobMetricRow)
+    session.execute(statement.on_conflict_do_update(
+        index_elements=[JobMetricRow.job_id, JobMetricRow.phase, JobMetricRow.name, JobMetricRow.step],
+        set_={"value": statement.excluded.value},
+    ), rows)

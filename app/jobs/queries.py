@@ -1,0 +1,144 @@
+"""Statements about jobs. API and worker share them."""
+
+import re
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, Select, Subquery, and_, false, func, or_, select, tuple_
+from sqlalchemy.orm import aliased
+
+from app.artifacts.models import ArtifactRow
+from app.jobs.models import JobAttemptRow, JobEventRow, JobFileRow, JobMetricRow, JobRow
+from app.kit.clock import now
+from app.kit.database import storable
+from app.kit.paging import after_cursor
+from stillhouse.contract.status import LEASED, Status
+
+_LABEL_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,62}")
+
+
+def owned(owner: str, job_id: str) -> Select[JobRow]:
+    """The job, if it is the owner's."""
+    return select(JobRow).where(JobRow.id == job_id, JobRow.owner == owner)
+
+
+def listed(
+    owner: str, *, status: Status | None, name: str | None, labels: Mapping[str, str], cursor: str | None,
+) -> Select[JobRow]:
+    """The owner's jobs, newest first. Raises InvalidCursorError."""
+    statement = select(JobRow).where(JobRow.owner == owner, *(_labelled(*label) for label in labels.items()))
+    if status is not None:
+        statement = statement.where(JobRow.status == status)
+    if name is not None:
+        statement = statement.where(JobRow.name == name)
+    if cursor is not None:
+        statement = statement.where(after_cursor(JobRow.created_at, JobRow.id, cursor))
+    return statement.order_by(JobRow.created_at.desc(), JobRow.id.desc())
+
+
+def _labelled(key: str, value: str) -> ColumnElement[bool]:
+    # The key becomes part of a JSON path; one that no job can have must not reach it.
+    if not _LABEL_KEY.fullmatch(key):
+        return false()
+    found: ColumnElement[str] = JobRow.labels[key].as_string()
+    return found == storable(value)
+
+
+def events_after(job_id: str, seq: int) -> Select[JobEventRow]:
+    """The job's log after a place in it."""
+    return select(JobEventRow).where(JobEventRow.job_id == job_id, JobEventRow.seq > seq).order_by(JobEventRow.seq)
+
+
+def metrics(job_id: str) -> Select[JobMetricRow]:
+    """Every value of every metric, by phase, name and step."""
+    return select(JobMetricRow).where(JobMetricRow.job_id == job_id).order_by(
+        JobMetricRow.phase, JobMetricRow.name, JobMetricRow.step
+    )
+
+
+def attempts(job_id: str) -> Select[JobAttemptRow]:
+    """The job's attempts with their logs, oldest first."""
+    return select(JobAttemptRow).where(JobAttemptRow.job_id == job_id).order_by(JobAttemptRow.attempt)
+
+
+def files(job_id: str) -> Select[str, ArtifactRow]:
+    """Roles and artifacts of the job's results."""
+    return select(JobFileRow.role, ArtifactRow).join(ArtifactRow, ArtifactRow.id == JobFileRow.artifact_id).where(
+        JobFileRow.job_id == job_id
+    ).order_by(JobFileRow.role)
+
+
+def held(job_id: str, attempt: int, worker: str) -> ColumnElement[bool]:
+    """Whether this attempt of this worker still owns the job: the fence."""
+    return and_(
+        JobRow.id == job_id, JobRow.attempt == attempt, JobRow.lease_worker == worker, JobRow.status.in_(LEASED),
+    )
+
+
+def _running_by_owner() -> Subquery:
+    running = aliased(JobRow)
+    return (
+        select(running.owner, func.count().label("num_running"))
+        .where(running.status.in_(LEASED))
+        .group_by(running.owner)
+        .subquery("running")
+    )
+
+
+def next_queued(queues: Iterable[str], *, waits: bool) -> Select[JobRow]:
+    """The queued job that is to run next: priority, then the owner with the fewest running jobs, then age.
+
+    The row is locked. One that another has locked is passed over, unless `waits`.
+    """
+    running = _running_by_owner()
+    return (
+        select(JobRow)
+        .outerjoin(running, running.c.owner == JobRow.owner)
+        .where(JobRow.status == Status.QUEUED, JobRow.queue.in_(list(queues)))
+        .order_by(
+            JobRow.priority.desc(), func.coalesce(running.c.num_running, 0), JobRow.created_at, JobRow.id,
+        )
+        .limit(1)
+        .with_for_update(of=JobRow, skip_locked=not waits)
+    )
+
+
+def queued_before(queue: str, *, owner: str, priority: int, created_at: datetime, job_id: str) -> Select[int]:
+    """Number of queued jobs that are to run before this one, as things stand."""
+    running = _running_by_owner()
+    own = select(func.count()).where(JobRow.status.in_(LEASED), JobRow.owner == owner).scalar_subquery()
+    place = tuple_(func.coalesce(running.c.num_running, 0), JobRow.created_at, JobRow.id)
+    earlier = or_(
+        JobRow.priority > priority, and_(JobRow.priority == priority, place < tuple_(own, created_at, job_id)),
+    )
+    return (
+        select(func.count())
+        .select_from(JobRow)
+        .outerjoin(running, running.c.owner == JobRow.owner)
+        .where(JobRow.status == Status.QUEUED, JobRow.queue == queue, earlier)
+    )
+
+
+def expired(limit: int) -> Select[JobRow]:
+    """Jobs whose worker let the lease run out, locked; those that another reaper has locked are passed over."""
+    return (
+        select(JobRow)
+        .where(JobRow.status.in_(LEASED), JobRow.lease_until < now())
+        .order_by(JobRow.lease_until)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+
+
+def unrung(older_than_seconds: float, limit: int) -> Select[str]:
+    """Ids of queued jobs for which no bell was rung lately, locked."""
+    return (
+        select(JobRow.id)
+        .where(
+            JobRow.status == Status.QUEUED,
+            or_(JobRow.rung_at.is_(None), JobRow.rung_at <= now(-older_than_seconds)),
+        )
+        .order_by(JobRow.priority.desc(), JobRow.created_at, JobRow.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )

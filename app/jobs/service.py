@@ -1,0 +1,124 @@
+"""The API's side of a job. Every function works in the caller's transaction."""
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+from sqlalchemy import insert, select
+from sqlalchemy.orm import Session
+
+from app.artifacts.models import ArtifactRow
+from app.jobs import log, queries
+from app.jobs.models import JobAttemptRow, JobEventRow, JobInputRow, JobRow
+from app.kit.clock import now
+from app.kit.ids import new_id
+from app.kit.paging import Slice, cut
+from stillhouse.contract.events import StatusChanged
+from stillhouse.contract.failures import IllegalActionError, NotFoundError, UnknownArtifactError
+from stillhouse.contract.resources import MetricSeries, QueuePlace
+from stillhouse.contract.spec import JobSpec
+from stillhouse.contract.status import ACTIONS, TRANSITIONS, Action, Status
+
+
+def submit(session: Session, *, owner: str, spec: JobSpec, raw: dict[str, Any], queue: str) -> JobRow:
+    """Add a queued job and the first line of its log. `raw` is the spec as it was sent.
+
+    Ring after the commit: the row counts as rung already. Raises UnknownArtifactError.
+    """
+    inputs = _hold_inputs(session, owner, spec)
+    row = session.scalars(
+        insert(JobRow)
+        .values(
+            id=new_id("job"), owner=owner, name=spec.name, labels=spec.labels, spec=raw, spec_version=spec.version,
+            queue=queue, status=Status.QUEUED, last_seq=1, queued_at=now(), rung_at=now(), last_event_at=now(),
+        )
+        .returning(JobRow)
+    ).one()
+    session.execute(insert(JobInputRow), [{"job_id": row.id, "artifact_id": artifact_id} for artifact_id in inputs])
+    log.append(session, row, row.created_at, [StatusChanged(status=Status.QUEUED, reason="submitted")])
+    return row
+
+
+def _hold_inputs(session: Session, owner: str, spec: JobSpec) -> set[str]:
+    """Ids of the artifacts that the spec names, locked against deletion until the commit."""
+    named = spec.artifacts()
+    found = session.scalars(
+        select(ArtifactRow.id)
+        .where(ArtifactRow.owner == owner, ArtifactRow.id.in_(set(named.values())))
+        .with_for_update(read=True, key_share=True)
+    ).all()
+    for pointer, artifact_id in named.items():
+        if artifact_id not in found:
+            raise UnknownArtifactError(param=pointer)
+    return set(found)
+
+
+def find(session: Session, owner: str, job_id: str) -> JobRow:
+    """The owner's job. Raises NotFoundError."""
+    row = session.scalars(queries.owned(owner, job_id)).one_or_none()
+    if row is None:
+        raise NotFoundError
+    return row
+
+
+def page(
+    session: Session, owner: str, *, status: Status | None = None, name: str | None = None,
+    labels: Mapping[str, str] | None = None, cursor: str | None = None, limit: int = 50,
+) -> Slice[JobRow]:
+    """A page of the owner's jobs, newest first. Raises InvalidCursorError."""
+    statement = queries.listed(owner, status=status, name=name, labels=labels or {}, cursor=cursor)
+    return cut(session.scalars(statement.limit(limit + 1)).all(), limit)
+
+
+def cancel(session: Session, owner: str, job_id: str) -> JobRow:
+    """Cancel at once what waits; ask the worker of what runs. Asking twice changes nothing.
+
+    Raises NotFoundError, or IllegalActionError when the job has ended.
+    """
+    row = session.scalars(queries.owned(owner, job_id).with_for_update()).one_or_none()
+    if row is None:
+        raise NotFoundError
+    if Action.CANCEL not in ACTIONS[row.status]:
+        raise IllegalActionError(f"The job has {row.status} already; it can no longer be cancelled.")
+    if row.status is Status.CANCELLING:
+        return row
+    is_held = Status.CANCELLING in TRANSITIONS[row.status]
+    following = Status.CANCELLING if is_held else Status.CANCELLED
+    return log.change_status(session, row, following, "cancelled by the user")
+
+
+def events_after(session: Session, job_id: str, seq: int = 0, limit: int = 100) -> Sequence[JobEventRow]:
+    """The job's log after a place in it, oldest first."""
+    return session.scalars(queries.events_after(job_id, seq).limit(limit)).all()
+
+
+def metrics(session: Session, job_id: str) -> list[MetricSeries]:
+    """Every metric of the job, with its values by step."""
+    rows = session.scalars(queries.metrics(job_id)).all()
+    return [
+        MetricSeries(name=name, phase=phase, points=[(row.step, row.value) for row in series])
+        for (phase, name), series in groupby(rows, key=lambda row: (row.phase, row.name))
+    ]
+
+
+def attempts(session: Session, job_id: str) -> Sequence[JobAttemptRow]:
+    """The job's attempts with their logs, oldest first."""
+    return session.scalars(queries.attempts(job_id)).all()
+
+
+def files(session: Session, job_id: str) -> dict[str, ArtifactRow]:
+    """The job's stored results by role."""
+    return dict(session.execute(queries.files(job_id)).tuples())
+
+
+def queue_place(session: Session, job: JobRow) -> QueuePlace | None:
+    """Where a queued job stands; None when it is not queued."""
+    if job.status is not Status.QUEUED:
+        return None
+    num_before = session.scalars(queries.queued_before(
+        job.queue, owner=job.owner, priority=job.priority, created_at=job.created_at, job_id=job.id
+    )).one()
+    reason = f"waits for a free {job.queue} worker"
+    if num_before:
+        reason = f"{num_before} queued before it; {reason}"
+    return QueuePlace(position=num_before + 1, reason=reason)
