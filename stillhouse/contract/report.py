@@ -98,6 +98,9 @@ class Parity(_Part):
     num_samples: int
     max_logit_difference: float
     same_top_class: float = Field(description="Share of samples with the same top class.")
+    accuracy_difference: float | None = Field(
+        default=None, description="Share of samples, without sign; null where there are no labels."
+    )
 
 
 class Environment(_Part):

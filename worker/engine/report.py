@@ -1,10 +1,29 @@
 """The report, assembled from plain values."""
 
-from collections.abc import Mapping, Sequence
+import os
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
+import safetensors.torch
+import torch
 from torch import nn
 
-from stillhouse.contract.report import Curve, Latency, Report, Scores, Selection, SplitSize, Subject
+from stillhouse.contract.report import (
+    Curve,
+    Environment,
+    Latency,
+    Report,
+    Scores,
+    Selection,
+    SplitSize,
+    Subject,
+)
+from stillhouse.models import count_parameters
+
+_PACKAGES = ("stillhouse", "torch", "numpy", "safetensors", "onnx", "onnxruntime")
 
 
 def describe_subject(
@@ -20,8 +39,20 @@ def describe_subject(
     last_step: int | None = None,
     stopped_early: bool = False,
 ) -> Subject:
-    """One model of the comparison (`teacher`, `student`, `control`); counts its parameters and its safetensors bytes."""
-    raise NotImplementedError
+    """One model of the comparison (`teacher`, `student`, `control`), with its parameters and bytes counted."""
+    return Subject(
+        name=name,
+        architecture=architecture,
+        num_parameters=count_parameters(model),
+        num_bytes=_num_bytes(model),
+        latency=latency,
+        scores=scores,
+        final_scores=final_scores,
+        validation_scores=validation_scores,
+        selected_step=selected_step,
+        last_step=last_step,
+        stopped_early=stopped_early,
+    )
 
 
 def build_report(
@@ -41,8 +72,100 @@ def build_report(
     job_id: str | None = None,
     notes: Sequence[str] = (),
 ) -> Report:
-    """The report without parity, which export_bundle adds. Ratios, gain, environment and the standing notes are made here.
+    """The report without parity, which export_bundle adds. Ratios, gain, environment and standing notes are made here.
 
-    `curves` are named `<phase>/<metric>`: `distilling/loss`, `distilling/validation.accuracy`, `control/loss`.
+    `subjects` include teacher and student. `curves` are named `<phase>/<metric>`: `distilling/loss`,
+    `distilling/validation.accuracy`, `control/loss`.
     """
-    raise NotImplementedError
+    by_name = {subject.name: subject for subject in subjects}
+    teacher, student, control = by_name["teacher"], by_name["student"], by_name.get("control")
+    return Report(
+        job_id=job_id,
+        name=name,
+        created_at=datetime.now(UTC),
+        task=task,
+        evaluated_on=evaluated_on,
+        subjects=list(subjects),
+        gain=_gain(student, control),
+        parameter_ratio=teacher.num_parameters / student.num_parameters,
+        size_ratio=teacher.num_bytes / student.num_bytes,
+        speed_ratio=_speed_ratio(teacher, student),
+        selection=selection,
+        splits=list(splits),
+        label_names=list(label_names),
+        seed=seed,
+        parity=[],
+        curves=list(curves),
+        phase_seconds=dict(phase_seconds),
+        num_train_samples_seen=num_train_samples_seen,
+        environment=environment(device),
+        notes=[*notes, *_standing_notes(student, control, evaluated_on, selection)],
+    )
+
+
+def environment(device: str) -> Environment:
+    """What the bits depend on, of this process."""
+    return Environment(
+        device=device, threads=torch.get_num_threads(), machine=_machine(),
+        versions={"python": platform.python_version(), **dict(_versions())},
+    )
+
+
+def _num_bytes(model: nn.Module) -> int:
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    return len(safetensors.torch.save(tensors))
+
+
+def _gain(student: Subject, control: Subject | None) -> float | None:
+    if control is None or student.scores.accuracy is None or control.scores.accuracy is None:
+        return None
+    return 100 * (student.scores.accuracy - control.scores.accuracy)
+
+
+def _speed_ratio(teacher: Subject, student: Subject) -> float | None:
+    if teacher.latency is None or student.latency is None or student.latency.p50_ms == 0:
+        return None
+    return teacher.latency.p50_ms / student.latency.p50_ms
+
+
+def _standing_notes(
+    student: Subject, control: Subject | None, evaluated_on: str, selection: Selection
+) -> Iterator[str]:
+    """What every reader should know, whatever the job."""
+    if evaluated_on == selection.split:
+        yield (
+            f"The scores are on the {evaluated_on} split, which also selected the step: they flatter the student. "
+            "Give a test split to learn how it does on samples that no decision saw."
+        )
+    if control is not None:
+        yield "The gain is of one seed; repeat the job with other seeds before quoting it."
+    if student.scores.accuracy is None:
+        yield "The samples have no labels: agreement tells how alike the models answer, not how often they are right."
+    if student.latency is not None:
+        yield (
+            "Latency is of PyTorch without compilation, one sample at a time; the models took turns, so that "
+            "ratios hold better than the times themselves."
+        )
+
+
+def _machine() -> str:
+    """Processor, cores that this process may use, operating system."""
+    cores = len(os.sched_getaffinity(0))
+    return f"{_processor()}, {cores} {'core' if cores == 1 else 'cores'}, {platform.system()} {platform.machine()}"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or "unknown processor")
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    for package in _PACKAGES:
+        try:
+            yield package, version(package)
+        except PackageNotFoundError:  # the server may run from a checkout that is not installed
+            continue

@@ -8,7 +8,8 @@ The pipeline calls three things, in this order:
     yield Finished(report=exported.report, files=exported.files)
 """
 
-from worker.engine.export.bundle import Evaluation, Exported, export_bundle
+from worker.engine.export.bundle import Exported, export_bundle
 from worker.engine.export.latency import measure_latency
+from worker.engine.export.prove import Evaluation
 
 __all__ = ["Evaluation", "Exported", "export_bundle", "measure_latency"]

@@ -1,16 +1,75 @@
 """How long one answer takes on the CPU."""
 
-from collections.abc import Mapping
+import copy
+import gc
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from time import perf_counter_ns
 
+import numpy as np
+import torch
 from torch import Tensor, nn
 
 from stillhouse.contract.report import Latency
 
+NUM_WARMUP_RUNS = 20
+MIN_RUNS = 30
+NANOSECONDS_PER_MS = 1e6
 
-def measure_latency(models: Mapping[str, nn.Module], inputs: Tensor, *, num_runs: int = 300) -> dict[str, Latency]:
-    """CPU latency of one forward pass of each model on `inputs` (1, *input_shape), normalised float32.
+
+def measure_latency(
+    models: Mapping[str, nn.Module], inputs: Tensor, *, num_runs: int = 300, max_seconds: float = 3.0
+) -> dict[str, Latency]:
+    """CPU latency of one forward pass of each model on `inputs` (N, *input_shape), normalised float32; N is 1.
 
     The models take turns run by run, so that a drift of the machine hits all alike. They may live on any device; copies
-    are measured, in eval mode, with the process's number of threads.
+    are measured, in eval mode, with the process's number of threads. Slow models get fewer than `num_runs`, but never
+    fewer than 30, once `max_seconds` have passed.
     """
-    raise NotImplementedError
+    passes = {name: _forward(model, inputs.cpu()) for name, model in models.items()}
+    times: dict[str, list[int]] = {name: [] for name in passes}
+    with torch.inference_mode(), _no_collection():
+        for _ in range(NUM_WARMUP_RUNS):
+            _take_turns(passes)
+        started = perf_counter_ns()
+        for run in range(num_runs):
+            if run >= MIN_RUNS and perf_counter_ns() - started > max_seconds * 1e9:
+                break
+            for name, elapsed in _take_turns(passes).items():
+                times[name].append(elapsed)
+    return {name: _latency(elapsed, batch_size=len(inputs)) for name, elapsed in times.items()}
+
+
+def _forward(model: nn.Module, inputs: Tensor) -> Callable[[], Tensor]:
+    twin = copy.deepcopy(model).cpu().eval()
+    return lambda: twin(inputs)
+
+
+def _take_turns(passes: Mapping[str, Callable[[], Tensor]]) -> dict[str, int]:
+    """Nanoseconds of one pass of each model."""
+    elapsed = {}
+    for name, forward in passes.items():
+        started = perf_counter_ns()
+        forward()
+        elapsed[name] = perf_counter_ns() - started
+    return elapsed
+
+
+def _latency(elapsed: list[int], *, batch_size: int) -> Latency:
+    p50, p95 = np.percentile(elapsed, [50, 95]) / NANOSECONDS_PER_MS
+    return Latency(
+        device="cpu", batch_size=batch_size, threads=torch.get_num_threads(), num_runs=len(elapsed),
+        p50_ms=round(float(p50), 6), p95_ms=round(float(p95), 6),
+    )
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """A garbage collection in the middle of a run would be charged to whichever model was on."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

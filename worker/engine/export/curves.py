@@ -1,0 +1,153 @@
+"""Training curves as inline SVG, drawn so that the page's style sheet colours them, in light and in dark."""
+
+import io
+import re
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+import matplotlib as mpl
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocator, NullLocator, PercentFormatter
+
+from stillhouse.contract.report import Curve, Report
+from stillhouse.wording import decimal, percent
+
+MAX_POINTS: Final = 400
+_WIDE_RATIO: Final = 20  # largest by smallest value, from which on a logarithmic axis shows more
+
+# Colours that stand for a variable of the style sheet, and are replaced by it in the finished SVG.
+_INK, _FAINT = "#010101", "#010102"
+_SUBJECTS: Final = MappingProxyType({
+    "distilling": ("student", "#010103"),
+    "control": ("control", "#010104"),
+    "teacher": ("teacher", "#010105"),
+})
+_VARIABLES: Final = MappingProxyType({
+    _INK: "var(--muted)", _FAINT: "var(--line)",
+    **{colour: f"var(--{name})" for name, colour in _SUBJECTS.values()},
+})
+_TITLES: Final = MappingProxyType({
+    "validation.accuracy": "Accuracy on validation",
+    "validation.agreement": "Agreement with the teacher on validation",
+    "validation.loss": "Loss on validation",
+    "loss": "Loss in training",
+    "loss.kl": "Divergence from the teacher (kl)",
+    "loss.cross_entropy": "Cross-entropy with the labels",
+    "loss.mse": "Squared distance of logits (mse)",
+    "learning_rate": "Learning rate",
+})
+_SHARES: Final = frozenset({"validation.accuracy", "validation.agreement"})
+@dataclass(frozen=True)
+class Line:
+    """One model's curve."""
+
+    subject: str
+    colour: str
+    steps: list[int]
+    values: list[float]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One metric of every model that has it, drawn."""
+
+    title: str
+    subjects: list[str]
+    summary: str
+    svg: Markup
+
+
+def draw_charts(report: Report) -> list[Chart]:
+    """A chart for each metric, in the order in which a reader wants them."""
+    by_metric: dict[str, list[Line]] = {}
+    for curve in report.curves:
+        phase, _, metric = curve.name.partition("/")
+        if phase in _SUBJECTS and curve.steps:
+            by_metric.setdefault(metric, []).append(_line(phase, curve))
+    order = list(_TITLES)
+    metrics = sorted(by_metric, key=lambda metric: (order.index(metric) if metric in order else len(order), metric))
+    return [_chart(number, metric, by_metric[metric], report) for number, metric in enumerate(metrics)]
+
+
+def _line(phase: str, curve: Curve) -> Line:
+    name, colour = _SUBJECTS[phase]
+    stride = -(-len(curve.steps) // MAX_POINTS)
+    # Counted from the end, so that the last point is always there.
+    return Line(name, colour, curve.steps[::-1][::stride][::-1], curve.values[::-1][::stride][::-1])
+
+
+def _chart(number: int, metric: str, lines: Sequence[Line], report: Report) -> Chart:
+    title = _TITLES.get(metric, metric)
+    summary = " ".join(_summary(line, metric) for line in lines)
+    with _style(number):
+        figure = Figure(figsize=(4.6, 2.7), layout="constrained")
+        axes = figure.subplots()
+        for line in lines:
+            axes.plot(line.steps, line.values, color=line.colour, linewidth=1.6, solid_capstyle="round")
+        _mark_selected(axes, lines, report)
+        _dress(axes, metric, lines)
+        drawn = io.BytesIO()
+        figure.savefig(drawn, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    return Chart(title, [line.subject for line in lines], summary, _inline(drawn.getvalue().decode(), number, title))
+
+
+def _style(number: int) -> AbstractContextManager[None]:
+    return mpl.rc_context({
+        "svg.fonttype": "none", "svg.hashsalt": str(number), "text.parse_math": False, "font.size": 9,
+        "text.color": _INK, "axes.labelcolor": _INK, "xtick.color": _INK, "ytick.color": _INK,
+        "axes.edgecolor": _FAINT, "grid.color": _FAINT, "axes.grid": True, "axes.grid.axis": "y",
+        "axes.axisbelow": True, "axes.spines.top": False, "axes.spines.right": False, "axes.spines.left": False,
+        "xtick.major.size": 3, "ytick.major.size": 0,
+    })
+
+
+def _mark_selected(axes: Axes, lines: Sequence[Line], report: Report) -> None:
+    """A dot where the exported weights were taken."""
+    for line in lines:
+        subject = report.subject(line.subject)
+        if subject is not None and subject.selected_step in line.steps:
+            value = line.values[line.steps.index(subject.selected_step)]
+            axes.plot([subject.selected_step], [value], "o", color=line.colour, markersize=5)
+
+
+def _dress(axes: Axes, metric: str, lines: Sequence[Line]) -> None:
+    axes.set_xlabel("step")
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    if metric in _SHARES:
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
+    elif _spans_decades(lines):
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_locator(NullLocator())
+    else:
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+
+
+def _spans_decades(lines: Sequence[Line]) -> bool:
+    values = [value for line in lines for value in line.values]
+    return 0 < _WIDE_RATIO * min(values) < max(values)
+
+
+def _inline(svg: str, number: int, title: str) -> Markup:
+    """Only the drawing: colours from the style sheet, ids of its own, as wide as its place."""
+    drawing = svg[svg.index("<svg"):]
+    drawing = re.sub(r"<metadata>.*?</metadata>", "", drawing, flags=re.DOTALL)
+    drawing = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>chart{number}-", drawing)
+    drawing = re.sub("|".join(_VARIABLES), lambda match: _VARIABLES[match[0]], drawing)
+    drawing = re.sub(r' (width|height)="[\d.]+pt"', "", drawing, count=2)
+    label = Markup('<svg role="img" aria-label="{}" ').format(title)
+    return Markup(drawing.replace("<svg ", label, 1))  # noqa: S704 - drawn here; no text of the user is in it
+
+
+def _summary(line: Line, metric: str) -> str:
+    told = percent if metric in _SHARES else decimal
+    first, last = told(line.values[0]), told(line.values[-1])
+    return f"{line.subject.capitalize()}: {first} at step {line.steps[0]:,}, {last} at step {line.steps[-1]:,}."
