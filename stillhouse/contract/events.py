@@ -4,10 +4,11 @@ Events of the trainer cross the pipe as JSON, are recorded with a sequence numbe
 A reader that meets a type it does not know gets an `UnknownEvent`.
 """
 
+import math
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, WithJsonSchema
 
 from stillhouse.contract.failures import Failure
 from stillhouse.contract.report import Report
@@ -16,6 +17,13 @@ from stillhouse.contract.status import Phase, Request, Status
 # A file below the trainer's scratch folder, with forward slashes.
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
 ScratchPath = Annotated[str, Field(min_length=1, max_length=255, pattern=rf"^{_NAME}(/{_NAME})*$")]
+# JSON has no NaN: what is not finite travels as null.
+MetricValue = Annotated[
+    float,
+    BeforeValidator(lambda value: math.nan if value is None else value),
+    WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "null"}]}),
+]
+StepCount = Annotated[int, Field(ge=0, lt=2**63)]
 MetricName = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[a-z][a-z0-9_./]*$")]
 
 
@@ -36,7 +44,7 @@ class PhaseStarted(_Event):
 
     type: Literal["phase"] = "phase"
     phase: Phase
-    total_steps: int | None = Field(default=None, description="Steps of this phase, where they can be counted.")
+    total_steps: StepCount | None = Field(default=None, description="Steps of this phase, where they can be counted.")
 
 
 class Progressed(_Event):
@@ -44,8 +52,8 @@ class Progressed(_Event):
 
     type: Literal["progress"] = "progress"
     phase: Phase
-    step: int = Field(ge=0, description="Steps of this phase that are done.")
-    total_steps: int | None = None
+    step: StepCount = Field(description="Steps of this phase that are done.")
+    total_steps: StepCount | None = None
     percent: float = Field(ge=0, le=100, description="Share of the whole job that is done.")
     samples_per_second: float | None = None
     eta_seconds: float | None = Field(
@@ -58,8 +66,8 @@ class Measured(_Event):
 
     type: Literal["metrics"] = "metrics"
     phase: Phase
-    step: int = Field(ge=0)
-    values: dict[MetricName, float] = Field(max_length=128)
+    step: StepCount
+    values: dict[MetricName, MetricValue] = Field(max_length=128)
 
 
 class Noted(_Event):
@@ -77,7 +85,7 @@ class CheckpointSaved(_Event):
 
     type: Literal["checkpoint"] = "checkpoint"
     phase: Phase
-    step: int = Field(ge=0)
+    step: StepCount
     file: ScratchPath
 
 
