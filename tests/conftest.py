@@ -1,0 +1,88 @@
+"""Databases for the tests: built by the migrations, clean for every test, SQLite and PostgreSQL."""
+
+import shutil
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from app.kit.database import Database
+from app.kit.migrate import upgrade
+from app.storage.database import DatabaseStore
+from app.storage.files import FileStore
+from app.storage.stores import Stores
+from tests.fixtures.postgres import Postgres, running_postgres
+
+_TEMPLATE = "stillhouse_template"
+_numbers = count()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server; the tests that need it are skipped where it cannot be had."""
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres: Postgres) -> Iterator[str]:
+    """Name of a database with the schema and no rows."""
+    postgres.drop(_TEMPLATE)
+    upgrade(postgres.create(_TEMPLATE))
+    yield _TEMPLATE
+    postgres.drop(_TEMPLATE)
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite file with the schema and no rows."""
+    path = tmp_path_factory.mktemp("template") / "stillhouse.db"
+    upgrade(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
+    """URL of a clean SQLite database."""
+    path = tmp_path / "stillhouse.db"
+    shutil.copy(sqlite_template, path)
+    return f"sqlite:///{path}"
+
+
+@pytest.fixture
+def postgres_url(postgres: Postgres, postgres_template: str) -> Iterator[str]:
+    """URL of a clean PostgreSQL database."""
+    name = f"stillhouse_test_{next(_numbers)}"
+    postgres.drop(name)
+    yield postgres.create(name, postgres_template)
+    postgres.drop(name)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """URL of a clean database, once of each kind."""
+    url: str = request.getfixturevalue("sqlite_url" if request.param == "sqlite" else "postgres_url")
+    return url
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    """A clean database, once of each kind."""
+    opened = Database(database_url)
+    yield opened
+    opened.dispose()
+
+
+@pytest.fixture
+def sqlite_database(sqlite_url: str) -> Iterator[Database]:
+    """A clean SQLite database, where the kind does not matter."""
+    opened = Database(sqlite_url)
+    yield opened
+    opened.dispose()
+
+
+@pytest.fixture
+def stores(database: Database, tmp_path: Path) -> Stores:
+    """Both stores, empty."""
+    return Stores(files=FileStore(tmp_path / "blobs"), database=DatabaseStore(database))
