@@ -1,6 +1,5 @@
 """The client: one method per thing that the service does."""
 
-import os
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,18 +23,22 @@ from stillhouse.contract.resources import (
     UploadKind,
 )
 from stillhouse.contract.spec import JobSpec
+from stillhouse.home import find_service
 
 DEFAULT_URL = "http://127.0.0.1:8765"
 Item = TypeVar("Item", bound=Resource)
 
 
 class Client:
-    """A connection to the service. `url` and `key` come from STILLHOUSE_URL and STILLHOUSE_API_KEY when left out."""
+    """A connection to the service.
+
+    What is left out comes from STILLHOUSE_URL and STILLHOUSE_API_KEY, else from the local service of the working
+    folder (`stillhouse up`).
+    """
 
     def __init__(self, url: str | None = None, key: str | None = None) -> None:
-        self._connection = Connection(
-            url or os.environ.get("STILLHOUSE_URL") or DEFAULT_URL, key or os.environ.get("STILLHOUSE_API_KEY")
-        )
+        address = find_service(url, key)
+        self._connection = Connection(address.url if address else DEFAULT_URL, address.key if address else key)
 
     def __enter__(self) -> Self:
         return self

@@ -1,0 +1,67 @@
+"""Commands about files: upload, artifacts."""
+
+from itertools import islice
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from stillhouse import wording
+from stillhouse.cli.connecting import Json, Key, Url, connected
+from stillhouse.cli.output import age, answers, people, plain_table, print_json
+from stillhouse.cli.transfers import transfer_bar
+from stillhouse.contract.resources import UploadFormat, UploadKind
+
+
+def upload(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="File to store.")],
+    *,
+    kind: Annotated[UploadKind | None, typer.Option(help="Told from the file when left out.")] = None,
+    file_format: Annotated[
+        UploadFormat | None, typer.Option("--format", help="Told from the file when left out.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="A name for people; the file's when left out.")] = None,
+    as_json: Json = False,
+    url: Url = None,
+    key: Key = None,
+) -> None:
+    """Store a teacher or a data file. Prints its id, for use in a job spec."""
+    with connected(url, key) as client, transfer_bar(people(), "uploaded", file.name) as progress:
+        artifact = client.upload(file, kind=kind, format=file_format, name=name, progress=progress)
+    if as_json:
+        print_json(artifact)
+    else:
+        answers().print(artifact.id)
+
+
+def artifacts(
+    *,
+    kind: Annotated[str | None, typer.Option(help="Only files of this kind: teacher, data, model.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, newest first.")] = 50,
+    delete: Annotated[str | None, typer.Option(metavar="ID", help="Delete this one instead of listing.")] = None,
+    as_json: Json = False,
+    url: Url = None,
+    key: Key = None,
+) -> None:
+    """List stored files, newest first, or delete one."""
+    with connected(url, key) as client:
+        if delete:
+            client.delete_artifact(delete)
+            people().print(f"deleted {escape(delete)}")
+            return
+        found = list(islice(client.artifacts(kind=kind), limit))
+    if as_json:
+        print_json(found)
+        return
+    table = plain_table("ARTIFACT", "KIND", "FORMAT", "SIZE", "CREATED", "NAME")
+    for item in found:
+        table.add_row(
+            item.id, escape(str(item.kind)), escape(item.format), wording.size(item.size), age(item.created_at),
+            escape(item.name),
+        )
+    if found:
+        answers().print(table)
+    else:
+        people().print("nothing is stored")
+

@@ -1,0 +1,84 @@
+"""A job spec from the command line: files are uploaded, shorthand is written out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from stillhouse.cli.exits import UsageError
+from stillhouse.cli.output import people
+from stillhouse.cli.shorthand import DataFiles, architecture, data_files, is_artifact_id, labels
+from stillhouse.cli.transfers import transfer_bar
+from stillhouse.client import Client
+
+Name = Annotated[str | None, typer.Option(help="A name for people.")]
+Label = Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="A label to find the job by; repeatable.")]
+Student = Annotated[str, typer.Option(help="mlp:64, mlp:256-128, cnn:16-32, or JSON as in a job spec.")]
+Data = Annotated[Path, typer.Option(help="Folder of IDX files (or train.npz, test.npz), or one NPZ file.")]
+TeacherArchitecture = Annotated[
+    str | None, typer.Option(help="Like --student, for a checkpoint that does not tell its architecture.")
+]
+Epochs = Annotated[int | None, typer.Option(min=1, help="Passes over the training split.")]
+Temperature = Annotated[float | None, typer.Option(help="Temperature of the soft labels.")]
+Seed = Annotated[int | None, typer.Option(min=0, help="Seed of everything random.")]
+NoControl = Annotated[
+    bool, typer.Option("--no-control", help="Do not train the same student without the teacher for comparison.")
+]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda or auto.")]
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A spec in which the files are not uploaded yet."""
+
+    teacher: str
+    teacher_architecture: dict[str, Any] | None
+    data: DataFiles
+    rest: Mapping[str, Any]
+
+    def uploaded(self, client: Client) -> dict[str, Any]:
+        """The spec, after its files are stored."""
+        teacher: dict[str, Any] = {"kind": "checkpoint", "artifact": self._teacher_id(client)}
+        if self.teacher_architecture:
+            teacher["architecture"] = self.teacher_architecture
+        ids = {file: _stored(client, file) for file in self.data.files()}
+        return {"teacher": teacher, "data": self.data.with_ids(ids), **self.rest}
+
+    def _teacher_id(self, client: Client) -> str:
+        return self.teacher if is_artifact_id(self.teacher) else _stored(client, Path(self.teacher))
+
+
+def draft(
+    *, teacher: str, student: str, data: Path, teacher_architecture: str | None = None, name: str | None = None,
+    label: list[str] | None = None, epochs: int | None = None, temperature: float | None = None,
+    seed: int | None = None, no_control: bool = False, device: str | None = None,
+) -> Draft:
+    """Check what can be checked before anything is sent; UsageError says what to write instead."""
+    if not is_artifact_id(teacher) and not Path(teacher).is_file():
+        raise UsageError(f"there is no teacher file {teacher}; give a .safetensors file, or the id of an uploaded one")
+    found = data_files(data)
+    rest = {
+        "name": name, "labels": labels(label or []) or None, "student": architecture(student),
+        "training": {"epochs": epochs} if epochs else None, "objective": _objective(temperature, found),
+        "seed": seed, "control": False if no_control else None, "device": device,
+    }
+    return Draft(
+        teacher, architecture(teacher_architecture) if teacher_architecture else None, found,
+        {key: value for key, value in rest.items() if value is not None},
+    )
+
+
+def _objective(temperature: float | None, data: DataFiles) -> dict[str, Any] | None:
+    """The service's default objective at another temperature."""
+    if temperature is None:
+        return None
+    soft = {"kind": "kl", "temperature": temperature}
+    hard = {"kind": "cross_entropy", "weight": 0.5}
+    return {"terms": [soft, hard] if data.section["train"].get("labels") else [soft]}
+
+
+def _stored(client: Client, file: Path) -> str:
+    with transfer_bar(people(), "uploaded", file.name) as progress:
+        return client.upload(file, progress=progress).id

@@ -1,0 +1,256 @@
+"""Commands about jobs: submit, watch, list, show, cancel, download, report, logs."""
+
+import json
+import sys
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from stillhouse.cli import drafting
+from stillhouse.cli.connecting import JobId, Json, Key, Url, connected, find_job
+from stillhouse.cli.exits import Exit, UsageError, tell_failure
+from stillhouse.cli.following import follow
+from stillhouse.cli.output import (
+    age,
+    answers,
+    coloured,
+    duration,
+    job_table,
+    people,
+    plain_table,
+    print_json,
+    report_table,
+    stage,
+)
+from stillhouse.cli.shorthand import labels
+from stillhouse.cli.transfers import transfer_bar
+from stillhouse.client import JobHandle
+from stillhouse.contract.resources import Job, ModelFormat
+from stillhouse.contract.status import Status
+from stillhouse.wording import gain_sentence, verdict
+
+Output = Annotated[Path | None, typer.Option("--output", "-o", help="File or folder to write to.")]
+_ENDS = {Status.SUCCEEDED: Exit.OK, Status.CANCELLED: Exit.CANCELLED}
+
+
+def submit(
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE.json]", help="A job spec, or `-` for standard input.")
+    ] = None,
+    *,
+    teacher: Annotated[str | None, typer.Option(help="Instead of a spec: checkpoint, or id of a stored one.")] = None,
+    student: drafting.Student = "mlp:64",
+    data: Annotated[Path | None, typer.Option(help="Instead of a spec: folder of IDX or NPZ files, or a file.")] = None,
+    teacher_architecture: drafting.TeacherArchitecture = None,
+    name: drafting.Name = None,
+    label: drafting.Label = None,
+    epochs: drafting.Epochs = None,
+    temperature: drafting.Temperature = None,
+    seed: drafting.Seed = None,
+    no_control: drafting.NoControl = False,
+    device: drafting.Device = None,
+    idempotency_key: Annotated[str | None, typer.Option(help="The same key gives the same job, not another.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Watch the job until it ends.")] = False,
+    as_json: Json = False,
+    url: Url = None,
+    key: Key = None,
+) -> None:
+    """Queue a job, from a spec in a JSON file or from options. Prints the job's id."""
+    if (file is None) == (teacher is None):
+        raise UsageError("give either a job spec (FILE.json) or --teacher with --student and --data")
+    if file is not None:
+        spec = read_spec(file)
+    elif data is None:
+        raise UsageError("--teacher needs --data as well: a folder of IDX or NPZ files, or one NPZ file")
+    with connected(url, key) as client:
+        if file is None and teacher is not None and data is not None:
+            spec = drafting.draft(
+                teacher=teacher, student=student, data=data, teacher_architecture=teacher_architecture, name=name,
+                label=label, epochs=epochs, temperature=temperature, seed=seed, no_control=no_control, device=device,
+            ).uploaded(client)
+        job = client.submit(spec, idempotency_key=idempotency_key)
+        print_json(job.job) if as_json else answers().print(job.id)
+        if watch:
+            end_as(follow_job(job))
+        elif not as_json:
+            people().print(f"queued. Follow it: stillhouse watch {job.id}")
+
+
+def watch(
+    job: JobId = "last", *, as_json: Annotated[bool, typer.Option("--json", help="One event a line, as JSON.")] = False,
+    url: Url = None, key: Key = None,
+) -> None:
+    """Show a job as it runs, until it ends. Ctrl-C stops watching, not the job."""
+    with connected(url, key) as client:
+        handle = find_job(client, job)
+        if as_json:
+            for recorded in handle.watch():
+                sys.stdout.write(recorded.model_dump_json() + "\n")
+                sys.stdout.flush()
+            end_as(handle.refresh())
+        end_as(follow_job(handle))
+
+
+def list_jobs(
+    *,
+    status: Annotated[str | None, typer.Option(help="Only jobs of this status.")] = None,
+    name: Annotated[str | None, typer.Option(help="Only jobs of this name.")] = None,
+    label: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Only jobs with this label.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, newest first.")] = 50,
+    as_json: Json = False,
+    url: Url = None,
+    key: Key = None,
+) -> None:
+    """List jobs, newest first."""
+    with connected(url, key) as client:
+        jobs = list(islice(client.jobs(status=status, name=name, label=labels(label or [])), limit))
+    if as_json:
+        print_json(jobs)
+    elif jobs:
+        answers().print(job_table(jobs))
+    else:
+        people().print("no jobs")
+
+
+def show(job: JobId = "last", *, as_json: Json = False, url: Url = None, key: Key = None) -> None:
+    """Show where a job stands."""
+    with connected(url, key) as client:
+        found = find_job(client, job).job
+    if as_json:
+        print_json(found)
+    else:
+        _print_job(found)
+
+
+def cancel(job: JobId, *, as_json: Json = False, url: Url = None, key: Key = None) -> None:
+    """Stop a job."""
+    with connected(url, key) as client:
+        after = find_job(client, job).cancel()
+    if as_json:
+        print_json(after)
+    else:
+        people().print(f"{after.id} is {coloured(str(after.status))}")
+
+
+def download(
+    job: JobId = "last", *, output: Output = None,
+    file_format: Annotated[ModelFormat, typer.Option("--format", help="The bundle, or one file of it.")] = "zip",
+    url: Url = None, key: Key = None,
+) -> None:
+    """Fetch a job's compressed model. The file appears only when every byte of it is there. Prints its path."""
+    with connected(url, key) as client:
+        answers().print(str(fetch(find_job(client, job), output, file_format)), soft_wrap=True)
+
+
+def report(
+    job: JobId = "last", *,
+    html: Annotated[Path | None, typer.Option(help="Write the page with the curves to this file instead.")] = None,
+    as_json: Json = False, url: Url = None, key: Key = None,
+) -> None:
+    """Show what the compressed model kept of its teacher."""
+    with connected(url, key) as client:
+        handle = find_job(client, job)
+        if html is not None:
+            answers().print(str(handle.report_html(html)), soft_wrap=True)
+        elif as_json:
+            print_json(handle.report())
+        else:
+            print_report(handle)
+
+
+def logs(
+    job: JobId = "last", *,
+    attempt: Annotated[int | None, typer.Option(min=1, help="Only this attempt.")] = None,
+    as_json: Json = False, url: Url = None, key: Key = None,
+) -> None:
+    """Show what the trainer of each attempt printed."""
+    with connected(url, key) as client:
+        found = [log for log in find_job(client, job).logs() if attempt in {None, log.attempt}]
+    if as_json:
+        print_json(found)
+        return
+    for log in found:
+        people().print(f"attempt {log.attempt}: {log.outcome or 'not ended'}{', middle left out' * log.truncated}")
+        sys.stdout.write(log.text if log.text.endswith("\n") or not log.text else f"{log.text}\n")
+    if not found:
+        people().print("no logs yet")
+
+
+def read_spec(file: Path) -> dict[str, Any]:
+    """A job spec from a JSON file; the service checks what is in it."""
+    try:
+        spec = json.loads(sys.stdin.read() if str(file) == "-" else file.read_text())
+    except FileNotFoundError as error:
+        raise UsageError(f"there is no file {file}") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file} is not JSON: {error}") from error
+    if not isinstance(spec, dict):
+        raise UsageError(f"{file} holds no JSON object; a job spec is one")
+    return spec
+
+
+def follow_job(handle: JobHandle, on_interrupt: str | None = None) -> Job:
+    """Watch a job to its end; Ctrl-C says how to come back to it."""
+    console = people()
+    console.print(f"watching {handle.id} (Ctrl-C stops watching, not the job)")
+    try:
+        follow(console, handle.watch())
+    except KeyboardInterrupt as error:
+        console.print(on_interrupt or (
+            f"\nStopped watching; the job goes on. Come back: stillhouse watch {handle.id}. "
+            f"Cancel it: stillhouse cancel {handle.id}"
+        ), soft_wrap=True)
+        raise typer.Exit(Exit.INTERRUPTED) from error
+    return handle.refresh()
+
+
+def end_as(job: Job) -> None:
+    """Exit as the job ended; returns only if it succeeded."""
+    if job.error is not None:
+        tell_failure(job.error)
+        people().print(f"What the trainer printed: stillhouse logs {job.id}")
+    code = _ENDS.get(Status(job.status), Exit.FAILED) if job.status in set(Status) else Exit.FAILED
+    if code != Exit.OK:
+        raise typer.Exit(code)
+
+
+def fetch(handle: JobHandle, output: Path | None, file_format: ModelFormat = "zip") -> Path:
+    """Download the model with a progress bar."""
+    with transfer_bar(people(), "downloaded", output.name if output else f"{handle.id}.{file_format}") as progress:
+        return handle.download(output, format=file_format, progress=progress)
+
+
+def print_report(handle: JobHandle) -> None:
+    """The comparison as a table, and what it comes to in words."""
+    found = handle.report()
+    console = answers()
+    console.print(report_table(found))
+    console.print(escape(verdict(found)), soft_wrap=True)
+    console.print(escape(gain_sentence(found)), soft_wrap=True)
+
+
+def _print_job(job: Job) -> None:
+    table = plain_table("", "")
+    table.show_header = False
+    rows = {
+        "job": job.id, "name": escape(job.name or ""), "status": coloured(str(job.status)),
+        "progress": stage(job), "left": duration(job.progress.eta_seconds) if job.progress.eta_seconds else "",
+        "waits because": escape(job.queue.reason) if job.queue else "",
+        "labels": escape(", ".join(f"{key}={value}" for key, value in job.labels.items())),
+        "attempt": str(job.attempt), "workers lost": str(job.losses) if job.losses else "",
+        "created": age(job.created_at), "finished": age(job.finished_at) if job.finished_at else "",
+        "files": ", ".join(file.role for file in job.files), "can be": ", ".join(map(_done_to, job.allowed_actions)),
+    }
+    for name, value in rows.items():
+        if value and value != "-":
+            table.add_row(f"[dim]{name}[/]", value)
+    answers().print(table)
+    if job.error is not None:
+        tell_failure(job.error)
+
+
+def _done_to(action: str) -> str:
+    return {"cancel": "cancelled"}.get(str(action), str(action))
