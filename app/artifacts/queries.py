@@ -81,3 +81,8 @@ def give_up_overdue() -> ReturningUpdate[str]:
 def doomed(limit: int) -> Select[LooseBlobRow]:
     """Bytes that are to be deleted."""
     return select(LooseBlobRow).where(LooseBlobRow.kept_until.is_(None)).limit(limit)
+
+
+def several(owner: str, artifact_ids: Sequence[str]) -> Select[ArtifactRow]:
+    """Those of the artifacts that are the owner's."""
+    return select(ArtifactRow).where(ArtifactRow.owner == owner, ArtifactRow.id.in_(artifact_ids))

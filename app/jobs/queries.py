@@ -142,3 +142,13 @@ def unrung(older_than_seconds: float, limit: int) -> Select[str]:
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
+
+
+def count_by_status() -> Select[Status, int]:
+    """Number of jobs in each status that has any."""
+    return select(JobRow.status, func.count()).group_by(JobRow.status)
+
+
+def oldest_queued() -> Select[datetime | None]:
+    """When the job that has waited longest was queued; null when none waits."""
+    return select(func.min(JobRow.queued_at)).where(JobRow.status == Status.QUEUED)

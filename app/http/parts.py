@@ -1,0 +1,33 @@
+"""What endpoints work with: one set per application, made at its start."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from app.doorbell import Announcer
+from app.http.numbers import Numbers
+from app.jobs.watching import Watching
+from app.kit.database import Database
+from app.settings import Settings
+from app.storage.stores import Stores
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The parts of this installation."""
+
+    settings: Settings
+    db: Database
+    stores: Stores
+    announcer: Announcer
+    watching: Watching
+    numbers: Numbers
+
+
+def _parts(request: Request) -> Parts:
+    found: Parts = request.app.state.parts
+    return found
+
+
+PartsOf = Annotated[Parts, Depends(_parts)]
