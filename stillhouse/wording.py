@@ -18,9 +18,9 @@ def count(number: float | None) -> str:
     return MISSING if number is None else f"{number:,.0f}"
 
 
-def decimal(value: float | None, digits: int = 4) -> str:
-    """A number without a unit: `0.0123`."""
-    return MISSING if value is None else f"{value:.{digits}f}"
+def decimal(value: float | None) -> str:
+    """A number without a unit, to three significant digits: `0.0123`."""
+    return MISSING if value is None else f"{value:#.3g}"
 
 
 def size(num_bytes: float | None) -> str:
@@ -63,14 +63,17 @@ def cost(ratio: float) -> str:
 def verdict(report: Report) -> str:
     """What was kept, at what size, in one sentence."""
     student, teacher = report.subject("student"), report.subject("teacher")
+    at_size = cost(report.size_ratio)
     if student is None:
         return "This report has no student."
     if teacher and student.scores.accuracy is not None and teacher.scores.accuracy:
-        return f"{_kept(student.scores.accuracy, teacher.scores.accuracy)} {cost(report.size_ratio)}."
+        kept = student.scores.accuracy / teacher.scores.accuracy
+        if kept > 1:
+            return f"The student is right more often than its teacher, {at_size}."
+        return f"The student keeps {percent(kept, 1)} of the teacher's accuracy {at_size}."
     if student.scores.agreement is not None:
-        share = percent(student.scores.agreement)
-        return f"The student gives the teacher's answer on {share} of samples {cost(report.size_ratio)}."
-    return f"A student {cost(report.size_ratio)} of its teacher."
+        return f"The student gives the teacher's answer on {percent(student.scores.agreement)} of samples {at_size}."
+    return f"A student {at_size} of its teacher."
 
 
 def gain_sentence(report: Report) -> str:
@@ -79,12 +82,13 @@ def gain_sentence(report: Report) -> str:
     if report.gain is None or control is None or student is None:
         return "The same student was not trained without a teacher, so what distillation gained is not known."
     text = (
-        f"Distillation {'gained' if report.gain >= 0 else 'lost'} {abs(report.gain):.2f} points of accuracy against "
-        f"the same student trained without a teacher ({percent(control.scores.accuracy)})"
+        f"Trained on the labels alone, the same student reaches {percent(control.scores.accuracy)} instead of "
+        f"{percent(student.scores.accuracy)}: distillation {'gained' if report.gain >= 0 else 'lost'} "
+        f"{abs(report.gain):.2f} points"
     )
     chance = chance_points(report)
     if chance is not None and abs(report.gain) < chance:
-        return f"{text}; one run on this many samples can differ by ±{chance:.2f} points by chance."
+        return f"{text}, within the ±{chance:.2f} that chance allows on this many samples."
     return f"{text}."
 
 
@@ -103,13 +107,6 @@ def chance_points(report: Report) -> float | None:
 def num_evaluated(report: Report) -> int | None:
     """Samples of the split of the headline scores."""
     return next((split.num_samples for split in report.splits if split.name == report.evaluated_on), None)
-
-
-def _kept(student: float, teacher: float) -> str:
-    if student > teacher:
-        return f"The student is right more often than its teacher ({percent(student)} against {percent(teacher)})"
-    kept = f"The student keeps {percent(student / teacher, 1)} of the teacher's accuracy"
-    return f"{kept} ({percent(student)} against {percent(teacher)})"
 
 
 def _accuracy(subject: Subject | None) -> float | None:

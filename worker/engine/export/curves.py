@@ -31,6 +31,7 @@ _VARIABLES: Final = MappingProxyType({
     _INK: "var(--muted)", _FAINT: "var(--line)",
     **{colour: f"var(--{name})" for name, colour in _SUBJECTS.values()},
 })
+_LEARNING_RATE: Final = "learning_rate"
 _TITLES: Final = MappingProxyType({
     "validation.accuracy": "Accuracy on validation",
     "validation.agreement": "Agreement with the teacher on validation",
@@ -39,8 +40,9 @@ _TITLES: Final = MappingProxyType({
     "loss.kl": "Divergence from the teacher (kl)",
     "loss.cross_entropy": "Cross-entropy with the labels",
     "loss.mse": "Squared distance of logits (mse)",
-    "learning_rate": "Learning rate",
+    _LEARNING_RATE: "Learning rate",
 })
+_MAIN: Final = frozenset({"validation.accuracy", "validation.agreement", "validation.loss", "loss"})
 _SHARES: Final = frozenset({"validation.accuracy", "validation.agreement"})
 @dataclass(frozen=True)
 class Line:
@@ -57,8 +59,9 @@ class Chart:
     """One metric of every model that has it, drawn."""
 
     title: str
-    subjects: list[str]
     summary: str
+    subjects: list[str]
+    is_minor: bool
     svg: Markup
 
 
@@ -83,17 +86,23 @@ def _line(phase: str, curve: Curve) -> Line:
 
 def _chart(number: int, metric: str, lines: Sequence[Line], report: Report) -> Chart:
     title = _TITLES.get(metric, metric)
-    summary = " ".join(_summary(line, metric) for line in lines)
     with _style(number):
         figure = Figure(figsize=(4.6, 2.7), layout="constrained")
         axes = figure.subplots()
         for line in lines:
             axes.plot(line.steps, line.values, color=line.colour, linewidth=1.6, solid_capstyle="round")
-        _mark_selected(axes, lines, report)
+        if metric != _LEARNING_RATE:
+            _mark_selected(axes, lines, report)
         _dress(axes, metric, lines)
         drawn = io.BytesIO()
         figure.savefig(drawn, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return Chart(title, [line.subject for line in lines], summary, _inline(drawn.getvalue().decode(), number, title))
+    return Chart(
+        title=title,
+        summary="; ".join(_summary(line, metric) for line in lines).capitalize() + ".",
+        subjects=[line.subject for line in lines],
+        is_minor=metric not in _MAIN,
+        svg=_inline(drawn.getvalue().decode(), number, title),
+    )
 
 
 def _style(number: int) -> AbstractContextManager[None]:
@@ -122,7 +131,7 @@ def _dress(axes: Axes, metric: str, lines: Sequence[Line]) -> None:
     if metric in _SHARES:
         axes.yaxis.set_major_locator(MaxNLocator(5))
         axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
-    elif _spans_decades(lines):
+    elif metric != _LEARNING_RATE and _spans_decades(lines):
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -149,5 +158,4 @@ def _inline(svg: str, number: int, title: str) -> Markup:
 
 def _summary(line: Line, metric: str) -> str:
     told = percent if metric in _SHARES else decimal
-    first, last = told(line.values[0]), told(line.values[-1])
-    return f"{line.subject.capitalize()}: {first} at step {line.steps[0]:,}, {last} at step {line.steps[-1]:,}."
+    return f"{line.subject} from {told(line.values[0])} to {told(line.values[-1])}"

@@ -18,17 +18,22 @@ NANOSECONDS_PER_MS = 1e6
 
 
 def measure_latency(
-    models: Mapping[str, nn.Module], inputs: Tensor, *, num_runs: int = 300, max_seconds: float = 3.0
+    models: Mapping[str, nn.Module],
+    inputs: Tensor,
+    *,
+    num_runs: int = 300,
+    max_seconds: float = 3.0,
+    threads: int = 1,
 ) -> dict[str, Latency]:
     """CPU latency of one forward pass of each model on `inputs` (N, *input_shape), normalised float32; N is 1.
 
     The models take turns run by run, so that a drift of the machine hits all alike. They may live on any device; copies
-    are measured, in eval mode, with the process's number of threads. Slow models get fewer than `num_runs`, but never
-    fewer than 30, once `max_seconds` have passed.
+    are measured, in eval mode. Slow models get fewer than `num_runs`, but never fewer than 30, once `max_seconds` have
+    passed. One thread by default: more of them wait for each other, and for whatever else the machine does.
     """
     passes = {name: _forward(model, inputs.cpu()) for name, model in models.items()}
     times: dict[str, list[int]] = {name: [] for name in passes}
-    with torch.inference_mode(), _no_collection():
+    with torch.inference_mode(), _no_collection(), _threads(threads):
         for _ in range(NUM_WARMUP_RUNS):
             _take_turns(passes)
         started = perf_counter_ns()
@@ -37,7 +42,7 @@ def measure_latency(
                 break
             for name, elapsed in _take_turns(passes).items():
                 times[name].append(elapsed)
-    return {name: _latency(elapsed, batch_size=len(inputs)) for name, elapsed in times.items()}
+    return {name: _latency(elapsed, len(inputs), threads) for name, elapsed in times.items()}
 
 
 def _forward(model: nn.Module, inputs: Tensor) -> Callable[[], Tensor]:
@@ -55,10 +60,10 @@ def _take_turns(passes: Mapping[str, Callable[[], Tensor]]) -> dict[str, int]:
     return elapsed
 
 
-def _latency(elapsed: list[int], *, batch_size: int) -> Latency:
+def _latency(elapsed: list[int], batch_size: int, threads: int) -> Latency:
     p50, p95 = np.percentile(elapsed, [50, 95]) / NANOSECONDS_PER_MS
     return Latency(
-        device="cpu", batch_size=batch_size, threads=torch.get_num_threads(), num_runs=len(elapsed),
+        device="cpu", batch_size=batch_size, threads=threads, num_runs=len(elapsed),
         p50_ms=round(float(p50), 6), p95_ms=round(float(p95), 6),
     )
 
@@ -73,3 +78,14 @@ def _no_collection() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    """Torch's threads for a while; training and parity go on with the number that they had."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -15,13 +15,20 @@ from worker.engine.export.curves import draw_charts
 MAX_CONFUSION_CLASSES: Final = 20
 MAX_LISTED_CLASSES: Final = 200
 
+
+
+def typeset(text: str) -> str:
+    """Our own sentences with the characters that a printed page has."""
+    return text.replace(" %", "\N{NO-BREAK SPACE}%").replace("'", "\N{RIGHT SINGLE QUOTATION MARK}")
+
+
 _PAGES = Environment(
     loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined,
     trim_blocks=True, lstrip_blocks=True,
 )
 _PAGES.filters |= {
     name: getattr(wording, name) for name in ("percent", "count", "decimal", "size", "milliseconds", "seconds", "times")
-}
+} | {"typeset": typeset}
 
 @dataclass(frozen=True)
 class Tile:
@@ -43,6 +50,8 @@ class ClassRow:
 
 def render_html(report: Report) -> str:
     """The page: no script, no external resource; strings of the user are escaped."""
+    charts = draw_charts(report)
+    drawn = {subject for chart in charts for subject in chart.subjects}
     return _PAGES.get_template("report.html.j2").render(
         report=report,
         verdict=wording.verdict(report),
@@ -50,7 +59,8 @@ def render_html(report: Report) -> str:
         num_evaluated=wording.num_evaluated(report),
         tiles=list(_tiles(report)),
         groups=list(compare(report)),
-        charts=draw_charts(report),
+        charts=charts,
+        drawn=[subject.name for subject in report.subjects if subject.name in drawn],
         class_rows=_class_rows(report),
         num_classes=len(report.label_names),
         has_confusion=len(report.label_names) <= MAX_CONFUSION_CLASSES,
@@ -74,7 +84,7 @@ def _tiles(report: Report) -> Iterator[Tile]:
     )
     if student.latency and teacher.latency and report.speed_ratio:
         yield Tile(
-            "One answer on the CPU", wording.milliseconds(student.latency.p50_ms),
+            "CPU latency", wording.milliseconds(student.latency.p50_ms),
             f"teacher {wording.milliseconds(teacher.latency.p50_ms)}", 1 / report.speed_ratio,
         )
 
