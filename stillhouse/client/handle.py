@@ -49,7 +49,7 @@ class JobHandle:
         Broken connections are resumed without losing or repeating an event. A service that stays out of reach for
         `patience` seconds raises ServiceUnreachableError.
         """
-        yield from watch(self._connection, self.id, after=after, patience=patience)
+        return watch(self._connection, self.id, after=after, patience=patience)
 
     def wait(self, *, timeout: float | None = None) -> Job:
         """The job after it has ended. After `timeout` seconds TimeoutError is raised; the job goes on."""

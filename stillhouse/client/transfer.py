@@ -135,7 +135,7 @@ def _fetch_some(connection: Connection, path: str, params: Params | None, partia
     try:
         with connection.http.stream("GET", path, params=given(params), headers=_wanted(partial)) as response:
             _begin(succeeded(response), partial)
-            for chunk in response.iter_raw(CHUNK_BYTES):
+            for chunk in response.iter_raw():  # as it comes: what a chunk size holds back would be lost
                 partial.write(chunk)
     except httpx.TransportError:
         if partial.received <= before:

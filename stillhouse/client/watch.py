@@ -48,6 +48,8 @@ class _Watch:
         self.lost_at = 0.0
 
     def events(self) -> Iterator[RecordedEvent]:
+        if self.after:  # the job may have ended by then, and a stream of nothing would never say so
+            yield from self._reaching(self._page())
         while not self.has_ended:
             if self.can_stream:
                 yield from self._reaching(self._stream())

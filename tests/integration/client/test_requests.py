@@ -1,0 +1,155 @@
+"""Requests of the client and their answers, over real sockets."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from stillhouse import Client
+from stillhouse.client import ServiceUnreachableError, StillhouseApiError, UnexpectedAnswerError
+from stillhouse.client.api import as_sent
+from stillhouse.contract.spec import (
+    CheckpointTeacher,
+    IdxData,
+    IdxSplit,
+    JobSpec,
+    Kl,
+    Mlp,
+    NpzData,
+    NpzSplit,
+    Objective,
+)
+from tests.fixtures.scripted_service import Reply, ScriptedService, a_job, as_json, problem
+
+JOB = "job_00000000000000000001"
+ART = "art_00000000000000000001"
+SPEC = JobSpec(
+    teacher=CheckpointTeacher(artifact=ART), student=Mlp(hidden=[64]), data=IdxData(train=IdxSplit(inputs=ART)),
+    objective=Objective(terms=[Kl()]),
+)
+
+
+def test_a_submitted_spec_arrives_as_it_was_written(service: ScriptedService, client: Client) -> None:
+    service.on("POST", "/jobs", as_json(a_job(JOB, status="queued"), 202))
+    job = client.submit(SPEC)
+    assert (job.id, job.status) == (JOB, "queued")
+    assert json.loads(service.seen[0].body) == {
+        "teacher": {"kind": "checkpoint", "artifact": ART}, "student": {"kind": "mlp", "hidden": [64]},
+        "data": {"kind": "idx", "train": {"inputs": ART}}, "objective": {"terms": [{"kind": "kl"}]},
+    }
+
+
+def test_null_that_means_something_is_sent() -> None:
+    spec = JobSpec(
+        teacher=CheckpointTeacher(artifact=ART), student=Mlp(),
+        data=NpzData(train=NpzSplit(artifact=ART, labels=None)),
+    )
+    assert as_sent(spec)["data"]["train"] == {"artifact": ART, "labels": None}
+    assert JobSpec.model_validate(as_sent(spec)) == spec
+
+
+def test_a_retried_submit_is_the_same_submit(service: ScriptedService, client: Client) -> None:
+    service.on("POST", "/jobs", problem(503, "unavailable"), Reply(b"{}", cut_after=1), as_json(a_job(JOB), 202))
+    assert client.submit(SPEC).id == JOB
+    keys = {seen.headers["idempotency-key"] for seen in service.seen}
+    assert len(service.seen) == 3
+    assert len(keys) == 1
+
+
+def test_two_submits_are_two_jobs(service: ScriptedService, client: Client) -> None:
+    service.on("POST", "/jobs", as_json(a_job(JOB), 202))
+    client.submit(SPEC)
+    client.submit({"anything": "the service decides"})
+    assert len({seen.headers["idempotency-key"] for seen in service.seen}) == 2
+
+
+def test_an_error_tells_all_that_the_service_said(service: ScriptedService, client: Client) -> None:
+    errors = [{"pointer": "/student/hiden", "detail": "unknown key", "suggestion": "hidden"}]
+    service.on("POST", "/jobs", problem(422, "invalid_spec", "Not valid.", param="/student/hiden", errors=errors))
+    with pytest.raises(StillhouseApiError) as caught:
+        client.submit(SPEC)
+    error = caught.value
+    assert (error.code, error.message, error.param, error.status) == (
+        "invalid_spec", "Not valid.", "/student/hiden", 422,
+    )
+    assert error.errors[0].suggestion == "hidden"
+    assert len(service.seen) == 1
+
+
+def test_a_refused_action_tells_what_is_allowed(service: ScriptedService, client: Client) -> None:
+    service.on("GET", f"/jobs/{JOB}", as_json(a_job(JOB)))
+    service.on("POST", f"/jobs/{JOB}/cancel", problem(409, "illegal_action", allowed_actions=["revive"]))
+    with pytest.raises(StillhouseApiError) as caught:
+        client.job(JOB).cancel()
+    assert caught.value.allowed_actions == ["revive"]
+
+
+def test_a_page_of_a_proxy_is_an_error_with_its_words(service: ScriptedService, client: Client) -> None:
+    service.on("GET", f"/jobs/{JOB}", Reply(b"<h1>Teapot</h1>", 418))
+    with pytest.raises(StillhouseApiError, match="Teapot") as caught:
+        client.job(JOB)
+    assert caught.value.code == "http_418"
+
+
+def test_something_else_on_the_port_is_told(service: ScriptedService, client: Client) -> None:
+    service.on("GET", f"/jobs/{JOB}", as_json({"hello": "world"}))
+    with pytest.raises(UnexpectedAnswerError, match="Stillhouse"):
+        client.job(JOB)
+
+
+def test_nothing_on_the_port_is_told_plainly(service: ScriptedService, client: Client) -> None:
+    service.stop()
+    with pytest.raises(ServiceUnreachableError, match="connection refused"):
+        client.job(JOB)
+
+
+@pytest.mark.parametrize("url", ["ftp://example.org", "http://", "http://:99999999"])
+def test_an_address_that_is_none_is_told(url: str) -> None:
+    with pytest.raises(UnexpectedAnswerError, match="address"):
+        Client(url)
+
+
+def test_lists_go_through_every_page(service: ScriptedService, client: Client) -> None:
+    first = {"data": [a_job(JOB)], "has_more": True, "next_cursor": "more"}
+    service.on("GET", "/jobs", as_json(first), as_json({"data": [a_job("job_00000000000000000002")]}))
+    found = list(client.jobs(status="running", label={"team": "vision"}))
+    assert [job.id for job in found] == [JOB, "job_00000000000000000002"]
+    assert service.seen[0].query == {"status": ["running"], "label": ["team:vision"]}
+    assert service.seen[1].query["cursor"] == ["more"]
+
+
+def test_a_status_of_a_newer_service_is_read(service: ScriptedService, client: Client) -> None:
+    service.on("GET", f"/jobs/{JOB}", as_json(a_job(JOB, status="archived", phase="polishing", brand_new=1)))
+    job = client.job(JOB)
+    assert (job.status, job.job.phase) == ("archived", "polishing")
+
+
+def test_a_key_is_not_made_twice_when_the_answer_is_lost(service: ScriptedService, client: Client) -> None:
+    service.on("POST", "/keys", Reply(b"{}", cut_after=1))
+    with pytest.raises(ServiceUnreachableError):
+        client.create_key("ci")
+    assert len(service.seen) == 1
+
+
+def test_the_local_service_is_found_by_its_folder(
+    service: ScriptedService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "url").write_text(service.url)
+    (tmp_path / "token").write_text("sk_local")
+    monkeypatch.setenv("STILLHOUSE_HOME", str(tmp_path))
+    service.on("GET", f"/jobs/{JOB}", as_json(a_job(JOB)))
+    with Client() as client:
+        client.job(JOB)
+    assert service.seen[0].headers["authorization"] == "Bearer sk_local"
+
+
+def test_the_local_key_is_not_shown_to_another_service(
+    service: ScriptedService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "url").write_text("http://127.0.0.1:1")
+    (tmp_path / "token").write_text("sk_local")
+    monkeypatch.setenv("STILLHOUSE_HOME", str(tmp_path))
+    service.on("GET", f"/jobs/{JOB}", as_json(a_job(JOB)))
+    with Client(service.url) as client:
+        client.job(JOB)
+    assert "authorization" not in service.seen[0].headers
