@@ -1,0 +1,28 @@
+"""`python -m worker`: a Celery worker whose jobs run in children of a warm forkserver."""
+
+import logging
+
+from app.settings import settings
+from worker import celery_app, reaper, scratch, tasks
+from worker.child import warm_up
+from worker.environment import scrub
+from worker.workshop import open_workshop
+
+
+def main() -> None:
+    """Run until a signal; SIGTERM, SIGINT and SIGHUP drain."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    config = settings()
+    # In this order, while there is one thread: what the forkserver and its children inherit is settled here.
+    scrub()
+    warm_up(config.engine)
+    shop = open_workshop(config)
+    scratch.sweep(config.scratch_folder)
+    app = celery_app.make_app(config.broker_url)
+    tasks.register(app, shop)
+    celery_app.on_shutdown(shop.draining.set)
+    reaper.start(shop)
+    app.worker_main(celery_app.arguments(config, shop.name))
+
+
+main()

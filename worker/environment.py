@@ -1,0 +1,37 @@
+"""What the worker's children may know of its environment: where programs and devices are, and no credential."""
+
+import os
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from typing import Final
+
+_KEPT: Final = (
+    "PATH", "HOME", "USER", "LANG", "LANGUAGE", "LC_*", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "LD_PRELOAD",
+    "PYTHON*", "VIRTUAL_ENV", "CUDA_*", "NVIDIA_*", "NCCL_*", "HIP_*", "ROCR_*", "OMP_*", "KMP_*", "MKL_*",
+    "OPENBLAS_*", "TORCH_*", "PYTORCH_*", "TRITON_*", "MALLOC_*", "GLIBC_TUNABLES",
+)
+_SET: Final = {
+    # Threads that spin while they wait steal the cores of the trainer beside them.
+    "OMP_WAIT_POLICY": "passive",
+    # It would start threads when NumPy is imported, and a forkserver must have one thread when it forks.
+    "OPENBLAS_NUM_THREADS": "1",
+    # ONNX Runtime writes files and starts a thread otherwise.
+    "ORT_DISABLE_TELEMETRY": "1",
+}
+
+
+def scrubbed(environment: Mapping[str, str]) -> dict[str, str]:
+    """The part of the environment that a trainer may see, with what it needs."""
+    kept = {name: value for name, value in environment.items() if any(fnmatchcase(name, kept) for kept in _KEPT)}
+    return kept | _SET
+
+
+def scrub() -> None:
+    """Forget everything else for good: every process that starts from here on inherits nothing to steal.
+
+    Call while one thread runs, after the settings were read.
+    """
+    kept = scrubbed(os.environ)
+    for name in set(os.environ) - set(kept):
+        del os.environ[name]
+    os.environ.update(kept)

@@ -1,0 +1,51 @@
+"""The rounds that every worker makes: jobs of lost workers go back, and queued jobs that nobody heard of are rung."""
+
+import logging
+import threading
+
+from app import queue
+from app.artifacts import service as artifacts
+from app.jobs import life
+from worker.lease import OUTAGES
+from worker.workshop import Workshop
+
+log = logging.getLogger(__name__)
+
+
+def start(shop: Workshop) -> threading.Thread:
+    """Make rounds by timer until the worker drains."""
+    thread = threading.Thread(target=_rounds, args=(shop,), name="reaper", daemon=True)
+    thread.start()
+    return thread
+
+
+def reap(shop: Workshop) -> None:
+    """Take jobs from workers that are lost. Does nothing twice, whoever else does the same."""
+    for job_id in life.reap(shop.db, shop.settings.max_losses):
+        log.warning("job %s: its worker was lost", job_id)
+        shop.announcer.announce(job_id)
+
+
+def ring_again(shop: Workshop) -> None:
+    """Ring for queued jobs that were not rung lately, no more than this worker has room for."""
+    room = shop.devices.num_free + shop.plans.num_free
+    if room == 0:
+        return  # it looks by itself after each job
+    for job_id, name in life.take_rings(
+        shop.db, older_than_seconds=shop.settings.ring_again_seconds, limit=room
+    ):
+        queue.ring(shop.settings.broker_url, name, job_id)
+
+
+def _rounds(shop: Workshop) -> None:
+    pause = 0.0
+    while not shop.draining.wait(pause):
+        try:
+            reap(shop)
+            ring_again(shop)
+            artifacts.sweep(shop.db, shop.stores)
+            pause = shop.settings.reap_seconds
+        except OUTAGES as error:
+            log.warning("no round of the reaper: %s", error)
+            # While the database was away nobody could renew: let the living do so first.
+            pause = shop.settings.lease_seconds

@@ -1,0 +1,117 @@
+"""From the pipe to the database. A slow database never stops the trainer: what waits is merged where it may be."""
+
+import logging
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from sqlalchemy.exc import DataError, DBAPIError, StatementError
+
+from app.doorbell import Announcer
+from app.jobs import life
+from app.jobs.life import Claim
+from app.kit.database import Database
+from stillhouse.contract.events import Measured, Progressed, TrainerEvent
+from worker.child import Child
+from worker.lease import Lease
+from worker.orders import ProtocolError, receive_event
+
+# From here on, values of a metric at steps close together become one.
+MERGE_METRICS_ABOVE = 256
+# A trainer that talks more than the database can take waits from here on.
+MAX_WAITING = 4096
+
+log = logging.getLogger(__name__)
+
+
+class Inbox:
+    """Events that came and are not recorded yet, and whether more can come."""
+
+    def __init__(self) -> None:
+        self._waiting: list[TrainerEvent] = []
+        self._changed = threading.Condition()
+        self._is_over = False
+        self._error: ProtocolError | None = None
+
+    def put(self, event: TrainerEvent) -> None:
+        """Add an event; waits while too many are there."""
+        with self._changed:
+            self._changed.wait_for(lambda: len(self._waiting) < MAX_WAITING or self._is_over)
+            _merge(self._waiting, event)
+            self._changed.notify_all()
+
+    def end(self, error: ProtocolError | None = None) -> None:
+        """Nothing more will come, or nothing more is wanted."""
+        with self._changed:
+            self._is_over, self._error = True, self._error or error
+            self._changed.notify_all()
+
+    def take(self, timeout_seconds: float) -> tuple[list[TrainerEvent], bool]:
+        """All that waits, and whether that was the last. Raises ProtocolError when the last was no event."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._is_over, timeout_seconds)
+            taken, self._waiting = self._waiting, []
+            self._changed.notify_all()
+            if not taken and self._error is not None:
+                raise self._error
+            return taken, self._is_over and self._error is None
+
+
+def listen(child: Child, inbox: Inbox) -> threading.Thread:
+    """Read what the trainer says into the inbox, on a thread of its own, until it is gone."""
+    thread = threading.Thread(target=_listen, args=(child, inbox), name=f"trainer-{child.pid}", daemon=True)
+    thread.start()
+    return thread
+
+
+def record(db: Database, announcer: Announcer, lease: Lease, claim: Claim, events: Sequence[TrainerEvent]) -> None:
+    """Write events and wake whoever watches. Raises FencedError, and ProtocolError for what no database takes."""
+    if not events:
+        return
+    with refusing_unstorable():
+        lease.insist(lambda: life.record(db, claim, events))
+    announcer.announce(claim.job_id)
+
+
+@contextmanager
+def refusing_unstorable() -> Iterator[None]:
+    """A number of a thousand digits is valid JSON, but no database takes it. Raises ProtocolError then."""
+    try:
+        yield
+    except DBAPIError as error:
+        if not isinstance(error, DataError):
+            raise
+        raise ProtocolError(f"what the trainer sent cannot be stored: {error.orig}") from error
+    except (ValueError, OverflowError, StatementError) as error:
+        raise ProtocolError(f"what the trainer sent cannot be stored: {error}") from error
+
+
+def _listen(child: Child, inbox: Inbox) -> None:
+    try:
+        while child.has_word():
+            inbox.put(receive_event(child.pipe))
+        inbox.end()
+    except EOFError:
+        inbox.end()
+    except ProtocolError as error:
+        inbox.end(error)
+
+
+def _merge(waiting: list[TrainerEvent], event: TrainerEvent) -> None:
+    """Add an event to those that wait. Only progress, and metrics when many wait, take the place of older ones."""
+    older = _replaceable(waiting, event)
+    if older is None:
+        waiting.append(event)
+        return
+    waiting.remove(older)
+    if isinstance(event, Measured) and isinstance(older, Measured):
+        event = event.model_copy(update={"values": older.values | event.values})
+    waiting.append(event)
+
+
+def _replaceable(waiting: Sequence[TrainerEvent], event: TrainerEvent) -> TrainerEvent | None:
+    if isinstance(event, Progressed) or (isinstance(event, Measured) and len(waiting) >= MERGE_METRICS_ABOVE):
+        for older in reversed(waiting):
+            if type(older) is type(event) and older.phase == event.phase:
+                return older
+    return None

@@ -1,0 +1,253 @@
+"""One job's life in a worker: claim, stage, train in a child, record, conclude, let go."""
+
+import json
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from sqlalchemy.orm import Session
+
+from app import queue
+from app.artifacts import service as artifacts
+from app.artifacts.models import ArtifactRow
+from app.jobs import life
+from app.jobs.life import Claim, FencedError
+from app.storage.base import MissingBlobError
+from stillhouse.contract.events import LAST_WORDS, CheckpointSaved, Failed, Finished, Stopped, TrainerEvent
+from stillhouse.contract.failures import (
+    NotFoundError,
+    StagingFailedError,
+    StillhouseError,
+    TrainerCrashedError,
+)
+from stillhouse.contract.spec import JobSpec
+from stillhouse.contract.status import Request, Status
+from worker import recorder, results
+from worker.attempt import Attempt
+from worker.celery_app import PLANS
+from worker.child import Child
+from worker.lease import OUTAGES, AskedToStopError, Lease
+from worker.orders import Order, ProtocolError
+from worker.recorder import Inbox
+from worker.scratch import attempt_folder
+from worker.staging import Input
+from worker.version import CODE_VERSION
+from worker.workshop import Workshop
+
+_LOOK_SECONDS: Final = 0.1
+_STAGING_SECONDS: Final = 60.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Lost:
+    """The trainer ended without a last word, or could not begin."""
+
+    reason: str
+
+
+Outcome = Finished | Failed | Stopped | Lost
+
+
+def serve(shop: Workshop, rung: str) -> None:
+    """Run queued jobs one after the other while there are any, since somebody rang for this queue."""
+    slots = shop.plans if rung == PLANS else shop.devices
+    queues = [PLANS] if rung == PLANS else sorted(shop.settings.queues, key=lambda name: name != rung)
+    while not shop.draining.is_set() and (held := slots.take()) is not None:
+        has_run = was_called = False
+        try:
+            has_run = _run_next(shop, queues, held[0])
+        finally:
+            was_called = slots.release(held)
+        if not (has_run or was_called):
+            return
+
+
+def _run_next(shop: Workshop, queues: Sequence[str], slot: int) -> bool:
+    """Run the best queued job, if there is one."""
+    for name in queues:
+        try:
+            claim = life.claim(
+                shop.db, queues=[name], worker=shop.name, lease_seconds=shop.settings.lease_seconds
+            )
+        except OUTAGES as error:
+            log.warning("no job was claimed: %s", error)
+            return False
+        if claim is not None:
+            supervise(shop, claim, f"cuda:{slot}" if name == "gpu" else "cpu")
+            if shop.draining.is_set():
+                queue.ring(shop.settings.broker_url, name, claim.job_id)
+            return True
+    return False
+
+
+def supervise(shop: Workshop, claim: Claim, device: str) -> None:
+    """Carry out one attempt, to its end or until the job is somebody else's."""
+    shop.announcer.announce(claim.job_id)
+    log.info("job %s: attempt %d", claim.job_id, claim.attempt)
+    try:
+        with ExitStack() as stack:
+            folder, printed = stack.enter_context(
+                attempt_folder(shop.settings.scratch_folder, f"{claim.job_id}-{claim.attempt}")
+            )
+            save_log = partial(printed.save, partial(_write_log, shop, claim))
+            lease = stack.enter_context(Lease(
+                shop.db, claim, seconds=shop.settings.lease_seconds, grace_seconds=shop.settings.grace_seconds,
+                draining=shop.draining, on_renewal=save_log,
+            ))
+            attempt = Attempt(shop, claim, lease, folder, printed, device)
+            try:
+                outcome = _carry_out(attempt)
+            finally:  # also when the job is somebody else's: the log is this attempt's
+                _save_log(attempt)
+            _conclude(attempt, outcome)
+    except FencedError:
+        log.warning("job %s: taken away from attempt %d", claim.job_id, claim.attempt)
+    except OUTAGES:
+        log.exception("job %s: let go; the lease will run out", claim.job_id)
+
+
+def _carry_out(attempt: Attempt) -> Outcome:
+    """Stage and train. Raises FencedError when the job is no longer ours; nothing runs any more then."""
+    with ExitStack() as stack:
+        try:
+            order = attempt.lease.insist(lambda: _staged(attempt, stack), _STAGING_SECONDS)
+            attempt.lease.check()
+            child = attempt.lease.insist(lambda: Child(order), _STAGING_SECONDS)
+            return _hear_out(attempt, child)
+        except AskedToStopError as asked:
+            return Stopped(request=asked.request)
+        except OUTAGES as error:
+            return Lost(str(error))
+        except StillhouseError as error:
+            return Failed(failure=error.as_failure())
+        except ProtocolError as error:
+            log.exception("job %s: the trainer broke the protocol", attempt.claim.job_id)
+            return Failed(failure=TrainerCrashedError(f"The trainer was stopped: {error}.").as_failure())
+
+
+def _staged(attempt: Attempt, stack: ExitStack) -> Order:
+    """The order for the trainer, its inputs in the cache until the stack unwinds."""
+    shop, claim = attempt.shop, attempt.claim
+    wanted = set(JobSpec.model_validate_json(json.dumps(claim.spec)).artifacts().values())
+    if claim.checkpoint is not None:
+        wanted.add(claim.checkpoint)
+    with shop.db.reading() as session:
+        inputs = {artifact_id: _input(attempt, session, artifact_id) for artifact_id in wanted}
+    paths = stack.enter_context(shop.cache.staged(inputs))
+    return Order(
+        job_id=claim.job_id, attempt=claim.attempt, spec=claim.spec, scratch=attempt.folder,
+        inputs={artifact_id: path for artifact_id, path in paths.items() if artifact_id != claim.checkpoint},
+        log=attempt.printed.path, checkpoint=paths[claim.checkpoint] if claim.checkpoint else None,
+        device=attempt.device, threads=shop.num_threads, engine=shop.settings.engine, code_version=CODE_VERSION,
+        orphan_seconds=shop.settings.lease_seconds / 2,
+    )
+
+
+def _input(attempt: Attempt, session: Session, artifact_id: str) -> Input:
+    try:
+        row = artifacts.find(session, attempt.claim.owner, artifact_id)
+    except NotFoundError as error:
+        raise StagingFailedError(f"{artifact_id} is gone.") from error
+    return Input(row.sha256, row.size, partial(_content, attempt, row))
+
+
+def _content(attempt: Attempt, row: ArtifactRow) -> Iterator[bytes]:
+    try:
+        for block in artifacts.content(attempt.shop.stores, row):
+            attempt.lease.check()
+            yield block
+    except MissingBlobError as error:
+        raise StagingFailedError(f"The content of {row.id} is gone.") from error
+
+
+def _hear_out(attempt: Attempt, child: Child) -> Outcome:
+    """Listen to the trainer until it ends, and end what is left of it."""
+    inbox = Inbox()
+    reader = recorder.listen(child, inbox)
+    try:
+        last = _last_word(attempt, child, inbox)
+    finally:
+        ending = child.end()
+        inbox.end()
+        child.hang_up()
+        reader.join()
+        child.close()
+    log.info("job %s: the trainer %s", attempt.claim.job_id, ending)
+    return last or Lost(f"the trainer {ending} without a last word")
+
+
+def _last_word(attempt: Attempt, child: Child, inbox: Inbox) -> Outcome | None:
+    """Record what the trainer says, pass on what it is asked, and return how it ended. None: it did not say."""
+    grace = attempt.shop.settings.grace_seconds
+    asked: Request | None = None
+    deadline = float("inf")
+    while time.monotonic() < deadline:
+        events, is_over = inbox.take(_LOOK_SECONDS)
+        last = _take_in(attempt, events)
+        if isinstance(last, Finished | Failed):
+            child.is_gone(grace)
+            return last
+        if last or is_over:
+            break
+        if asked is None and (asked := attempt.lease.request()):
+            child.ask(asked)
+            deadline = time.monotonic() + grace
+    # A trainer that stops although nobody asked is lost as much as one that dies.
+    return Stopped(request=asked) if asked else None
+
+
+def _take_in(attempt: Attempt, events: Sequence[TrainerEvent]) -> Finished | Failed | Stopped | None:
+    """Record events in their order; checkpoints are stored before they are told. Returns the last word, if it came."""
+    batch: list[TrainerEvent] = []
+    for event in events:
+        if isinstance(event, LAST_WORDS):
+            attempt.record(batch)
+            return event
+        if isinstance(event, CheckpointSaved):
+            attempt.record(batch)
+            batch = []
+            results.keep_checkpoint(attempt, event)
+        else:
+            batch.append(event)
+    attempt.record(batch)
+    return None
+
+
+def _conclude(attempt: Attempt, outcome: Outcome) -> None:
+    """Write the end of the attempt into the row. Raises FencedError."""
+    try:
+        status = _end(attempt, outcome)
+    except ProtocolError as error:
+        status = _end(attempt, Failed(failure=TrainerCrashedError(f"The results are unusable: {error}.").as_failure()))
+    attempt.shop.announcer.announce(attempt.claim.job_id)
+    log.info("job %s: %s after attempt %d", attempt.claim.job_id, status, attempt.claim.attempt)
+
+
+def _end(attempt: Attempt, outcome: Outcome) -> Status:
+    if isinstance(outcome, Finished):
+        return results.succeed(attempt, outcome)
+    db, claim, max_losses = attempt.shop.db, attempt.claim, attempt.shop.settings.max_losses
+    if isinstance(outcome, Failed):
+        return attempt.lease.insist(lambda: life.fail(db, claim, outcome.failure))
+    if isinstance(outcome, Stopped):
+        return attempt.lease.insist(lambda: life.stop(db, claim, outcome.request))
+    return attempt.lease.insist(lambda: life.lose(db, claim, outcome.reason, max_losses))
+
+
+def _save_log(attempt: Attempt) -> None:
+    """Keep all that the trainer printed, if the database can be reached in reasonable time."""
+    try:
+        write = partial(_write_log, attempt.shop, attempt.claim)
+        attempt.lease.insist(lambda: attempt.printed.save(write), attempt.shop.settings.grace_seconds)
+    except (FencedError, *OUTAGES) as error:
+        log.warning("job %s: the end of its log was not saved: %r", attempt.claim.job_id, error)
+
+
+def _write_log(shop: Workshop, claim: Claim, text: str, is_truncated: bool) -> None:
+    life.save_log(shop.db, claim, text, truncated=is_truncated)

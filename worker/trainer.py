@@ -1,0 +1,184 @@
+"""The child process of one attempt: staged inputs in, events out. Its main holds nothing worth stealing.
+
+It leads a process group of its own, sends events up the pipe and hears requests from it. When the pipe ends, the
+supervisor has died: then the engine is asked to write its checkpoint, and a deadline ends the whole group before
+the lease does.
+"""
+
+import faulthandler
+import importlib
+import json
+import os
+import resource
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Protocol, cast
+
+from stillhouse.contract.events import LAST_WORDS, Failed, TrainerEvent
+from stillhouse.contract.failures import Failure, InternalError, OutOfMemoryError, StillhouseError
+from stillhouse.contract.spec import JobSpec
+from stillhouse.contract.status import Request
+from worker.orders import Order, encode_event, receive_request
+from worker.scratch import lock
+
+
+class Engine(Protocol):
+    """What the trainer asks of the module that computes."""
+
+    def run(
+        self,
+        spec: JobSpec,
+        inputs: Mapping[str, Path],
+        scratch: Path,
+        /,
+        *,
+        checkpoint: Path | None,
+        device: str,
+        requested: Callable[[], Request | None],
+    ) -> Iterator[TrainerEvent]:
+        """Do the job, from the checkpoint if there is one; ask now and then whether to stop."""
+
+
+class Line:
+    """The trainer's end of the pipe. Once the supervisor is gone, events go nowhere and the request is to drain."""
+
+    def __init__(self, pipe: Connection, orphan_seconds: float) -> None:
+        self._pipe = pipe
+        self._orphan_seconds = orphan_seconds
+        self._request: Request | None = None
+        self._orphaned = threading.Event()
+        threading.Thread(target=self._listen, name="requests", daemon=True).start()
+
+    @property
+    def is_orphaned(self) -> bool:
+        """Whether the supervisor has died."""
+        return self._orphaned.is_set()
+
+    def requested(self) -> Request | None:
+        """What the supervisor asked for, if anything."""
+        return self._request
+
+    def send(self, event: TrainerEvent) -> None:
+        """Tell the supervisor. Waits while it is busy. Raises ProtocolError for an event that is too long."""
+        data = encode_event(event)
+        if self.is_orphaned:
+            return
+        try:
+            self._pipe.send_bytes(data)
+        except OSError:
+            self._orphan()
+
+    def _listen(self) -> None:
+        while True:
+            try:
+                self._request = receive_request(self._pipe)
+            except EOFError:
+                self._orphan()
+                return
+
+    def _orphan(self) -> None:
+        if self._orphaned.is_set():
+            return
+        self._orphaned.set()
+        print("The supervisor died: checkpoint and end.", file=sys.stderr)  # noqa: T201 - the attempt's log
+        self._request = Request.DRAIN
+        deadline = threading.Timer(self._orphan_seconds, end_group)
+        deadline.daemon = True
+        deadline.start()
+
+
+def main(pipe: Connection, message: bytes) -> None:
+    """Carry out the order."""
+    _lead_group()
+    order = Order.model_validate_json(message)
+    _redirect_output(order.log)
+    lock(order.scratch)  # held to the end: nobody sweeps the folder when the supervisor is gone
+    _refuse_strange_forkserver(order)
+    _limit_threads(order.threads)
+    line = Line(pipe, order.orphan_seconds)
+    try:
+        _train(order, line)
+    except Exception as error:  # noqa: BLE001 - the edge of the process: whatever it was becomes the job's error
+        traceback.print_exc()
+        line.send(Failed(failure=_failure(error)))
+    if line.is_orphaned:
+        end_group()
+
+
+def end_group() -> None:
+    """End this process and all that it started, at once."""
+    sys.stderr.flush()
+    os.killpg(0, signal.SIGKILL)
+
+
+def _train(order: Order, line: Line) -> None:
+    engine = cast("Engine", sys.modules[order.engine])
+    # As JSON, since strict validation takes a string for an enum there only.
+    spec = JobSpec.model_validate_json(json.dumps(order.spec))
+    events = engine.run(
+        spec, order.inputs, order.scratch,
+        checkpoint=order.checkpoint, device=order.device, requested=line.requested,
+    )
+    for event in events:
+        line.send(event)
+        if isinstance(event, LAST_WORDS):
+            return
+    raise InternalError("The engine ended without a last word.")
+
+
+def _lead_group() -> None:
+    os.setsid()
+    # The forkserver ignores both, and what is ignored is inherited, also through exec.
+    for ignored in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(ignored, signal.SIG_DFL)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _redirect_output(log: Path) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
+    for standard in (1, 2):
+        os.dup2(descriptor, standard)
+    os.close(descriptor)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
+    faulthandler.enable()
+
+
+def _refuse_strange_forkserver(order: Order) -> None:
+    # A module that fails to import is skipped there in silence.
+    if order.engine not in sys.modules:
+        importlib.import_module(order.engine)  # raises with the reason
+        raise RuntimeError(f"the forkserver did not preload {order.engine}")
+    preload = sys.modules["worker.preload"]
+    if os.getpid() == preload.FORKSERVER_PID:
+        raise RuntimeError("worker.preload was imported by the trainer, not by the forkserver")
+    if preload.num_threads_at_fork() != 1:
+        raise RuntimeError(f"the forkserver had {preload.num_threads_at_fork()} threads when it forked")
+    if order.code_version != preload.CODE_VERSION:
+        raise RuntimeError("the forkserver runs other code than its supervisor; restart the worker")
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        raise RuntimeError("the forkserver touched CUDA")
+
+
+def _limit_threads(num_threads: int) -> None:
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[variable] = str(num_threads)  # for processes that the engine starts
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(num_threads)
+
+
+def _failure(error: Exception) -> Failure:
+    if isinstance(error, StillhouseError):
+        return error.as_failure()
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch has its own
+        return OutOfMemoryError().as_failure()
+    return InternalError("The trainer met an error of its own; GET /jobs/{id}/logs shows where.").as_failure()

@@ -1,0 +1,65 @@
+"""What one worker has, shared by its threads."""
+
+import os
+import secrets
+import socket
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from app.doorbell import Announcer, announce
+from app.kit.database import Database
+from app.settings import Settings
+from app.storage.stores import Stores, open_stores
+from worker.slots import Slots
+from worker.staging import Cache
+
+_CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """A worker's name, rooms and tools."""
+
+    name: str
+    settings: Settings
+    db: Database
+    stores: Stores
+    announcer: Announcer
+    cache: Cache
+    devices: Slots
+    # Preflight alone never waits behind training.
+    plans: Slots = field(default_factory=lambda: Slots(1))
+    # Set from a signal handler; everything else happens elsewhere.
+    draining: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def num_threads(self) -> int:
+        """Threads of one trainer."""
+        return max(1, num_cores() // self.settings.slots)
+
+
+def open_workshop(settings: Settings) -> Workshop:
+    """Connect to everything that the settings name."""
+    db = Database(settings.database_url)
+    settings.scratch_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return Workshop(
+        # Another one after each start, so that nobody takes an older worker's lease for this one's.
+        name=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}",
+        settings=settings,
+        db=db,
+        stores=open_stores(db, settings),
+        announcer=announce(settings.broker_url),
+        cache=Cache(settings.cache_folder, settings.cache_bytes),
+        devices=Slots(settings.slots),
+    )
+
+
+def num_cores() -> int:
+    """Cores that this process may use: those it is bound to, or what its container was given, if that is less."""
+    bound = len(os.sched_getaffinity(0))
+    try:
+        quota, period = _CPU_QUOTA.read_text().split()
+        return max(1, min(bound, round(int(quota) / int(period))))
+    except (OSError, ValueError):  # no container, or no limit
+        return bound
