@@ -43,3 +43,8 @@ def touch(key_id: str) -> Update:
 def revoke(key_id: str) -> Update:
     """End the key; the first time counts."""
     return update(ApiKeyRow).where(ApiKeyRow.id == key_id, ApiKeyRow.revoked_at.is_(None)).values(revoked_at=now())
+
+
+def any_valid() -> Select[str]:
+    """Id of some key that was not revoked."""
+    return select(ApiKeyRow.id).where(ApiKeyRow.revoked_at.is_(None)).limit(1)

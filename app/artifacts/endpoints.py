@@ -1,0 +1,159 @@
+"""/artifacts: files come in as raw streamed bodies, are inspected, listed, downloaded and deleted."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Annotated
+
+import anyio
+from fastapi import APIRouter, Query, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from app.artifacts import service
+from app.artifacts.inspection import guess_format, inspect
+from app.artifacts.models import ArtifactRow
+from app.artifacts.schemas import artifact_resource
+from app.artifacts.service import Intake
+from app.http.access import CallerOf
+from app.http.bodies import pour, refuse_early
+from app.http.downloads import MEDIA_TYPES, RESPONSES, Content, serve
+from app.http.paging import CursorOf, LimitOf
+from app.http.parts import Parts, PartsOf
+from app.http.problems import declared
+from stillhouse.contract.failures import (
+    ArtifactInUseError,
+    DigestMismatchError,
+    EmptyDataError,
+    EmptyUploadError,
+    InvalidCursorError,
+    InvalidRequestError,
+    MalformedIdxError,
+    MalformedNpzError,
+    MalformedSafetensorsError,
+    NotFoundError,
+    PickleRefusedError,
+    RangeNotSatisfiableError,
+    StorageFullError,
+    UnauthenticatedError,
+    UnavailableError,
+    UploadIncompleteError,
+    UploadTooLargeError,
+)
+from stillhouse.contract.resources import Artifact, ArtifactKind, Page, UploadFormat, UploadKind
+
+router = APIRouter(tags=["artifacts"])
+
+_FORMATS: dict[UploadKind, tuple[UploadFormat, ...]] = {"teacher": ("safetensors",), "data": ("idx", "npz")}
+_RAW_BODY = {
+    "requestBody": {
+        "required": True, "description": "The file's bytes.",
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    },
+}
+
+KindOf = Annotated[UploadKind, Query(description="What the file is for.")]
+FormatOf = Annotated[
+    UploadFormat | None,
+    Query(description="How it is written: safetensors for a teacher; idx (gzipped or not) or npz for data. "
+                      "Guessed from the content when left out."),
+]
+NameOf = Annotated[str, Query(min_length=1, max_length=255, description="A name for people.")]
+Sha256Of = Annotated[
+    str | None, Query(pattern="^[0-9a-fA-F]{64}$", description="Digest that the bytes must have when they arrived."),
+]
+
+
+@router.post(
+    "/artifacts", status_code=201, openapi_extra=_RAW_BODY,
+    responses=declared(
+        UnauthenticatedError, InvalidRequestError, EmptyUploadError, UploadTooLargeError, UploadIncompleteError,
+        DigestMismatchError, StorageFullError, MalformedSafetensorsError, MalformedIdxError, MalformedNpzError,
+        PickleRefusedError, EmptyDataError, UnavailableError,
+    ),
+)
+async def upload(
+    request: Request, response: Response, caller: CallerOf, parts: PartsOf, kind: KindOf, *,
+    format: FormatOf = None, name: NameOf = "unnamed", sha256: Sha256Of = None,  # noqa: A002 - as the column
+) -> Artifact:
+    """Upload a file as the raw body of the request. Its header is inspected; what is refused leaves nothing behind."""
+    if format is not None and format not in _FORMATS[kind]:
+        raise InvalidRequestError(f"A {kind} comes as {' or '.join(_FORMATS[kind])}, not {format}.", param="format")
+    limit = parts.settings.max_upload_bytes
+    refuse_early(request, limit, UploadTooLargeError)
+    async with _intake(parts, caller.owner) as intake:
+        await pour(request, intake.write, limit, UploadTooLargeError)
+        keep = partial(_keep, intake, kind=kind, upload_format=format, name=name, sha256=sha256)
+        row = await run_in_threadpool(keep)
+    response.headers["Location"] = f"/artifacts/{row.id}"
+    return artifact_resource(row)
+
+
+@asynccontextmanager
+async def _intake(parts: Parts, owner: str) -> AsyncIterator[Intake]:
+    """An intake whose beginning and end touch disk and database in a thread."""
+    intake = await run_in_threadpool(Intake(parts.db, parts.stores.files, owner=owner).__enter__)
+    try:
+        yield intake
+    finally:
+        with anyio.CancelScope(shield=True):
+            await run_in_threadpool(intake.__exit__)
+
+
+def _keep(
+    intake: Intake, *, kind: UploadKind, upload_format: UploadFormat | None, name: str, sha256: str | None
+) -> ArtifactRow:
+    if intake.size == 0:
+        raise EmptyUploadError
+    if sha256 is not None and sha256.lower() != intake.sha256:
+        raise DigestMismatchError(param="sha256")
+    with intake.reopen() as file:
+        found = upload_format or guess_format(file, kind)
+        facts = inspect(file, intake.size, found)
+    return intake.finish(kind=kind, name=name, format=found, facts=facts.as_json())
+
+
+@router.get("/artifacts", responses=declared(UnauthenticatedError, InvalidRequestError, InvalidCursorError))
+def list_artifacts(
+    caller: CallerOf, parts: PartsOf, kind: Annotated[ArtifactKind | None, Query(description="Only these.")] = None,
+    cursor: CursorOf = None, limit: LimitOf = 50,
+) -> Page[Artifact]:
+    """List artifacts, newest first."""
+    with parts.db.reading() as session:
+        found = service.page(session, caller.owner, kind=kind, cursor=cursor, limit=limit)
+        data = [artifact_resource(row) for row in found.rows]
+    return Page(data=data, has_more=found.next_cursor is not None, next_cursor=found.next_cursor)
+
+
+@router.get("/artifacts/{artifact_id}", responses=declared(UnauthenticatedError, NotFoundError))
+def show_artifact(caller: CallerOf, parts: PartsOf, artifact_id: str) -> Artifact:
+    """Tell about an artifact: size, digest, and what its header says."""
+    with parts.db.reading() as session:
+        return artifact_resource(service.find(session, caller.owner, artifact_id))
+
+
+@router.get(
+    "/artifacts/{artifact_id}/content", response_class=Response,
+    responses={**RESPONSES, **declared(UnauthenticatedError, NotFoundError, RangeNotSatisfiableError)},
+)
+def download(request: Request, caller: CallerOf, parts: PartsOf, artifact_id: str) -> Response:
+    """Download the file. Range, If-Range and If-None-Match work as in RFC 9110; the ETag is the sha256."""
+    with parts.db.reading() as session:
+        row = service.find(session, caller.owner, artifact_id)
+    return serve(request, stored_content(parts, row, row.name))
+
+
+def stored_content(parts: Parts, row: ArtifactRow, name: str) -> Content:
+    """An artifact's bytes as a download of this name."""
+    return Content(
+        name=name, media_type=MEDIA_TYPES.get(row.format, "application/octet-stream"), size=row.size,
+        sha256=row.sha256, read=partial(service.content, parts.stores, row),
+    )
+
+
+@router.delete(
+    "/artifacts/{artifact_id}", status_code=204,
+    responses=declared(UnauthenticatedError, NotFoundError, ArtifactInUseError),
+)
+def delete_artifact(caller: CallerOf, parts: PartsOf, artifact_id: str) -> None:
+    """Delete an artifact, unless a job that has not ended needs it."""
+    service.delete(parts.db, parts.stores, owner=caller.owner, artifact_id=artifact_id)

@@ -1,0 +1,293 @@
+"""/jobs: submitted, listed, watched, cancelled; their results."""
+
+import hashlib
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
+from sqlalchemy.orm import Session
+
+from app.artifacts import queries as artifact_queries
+from app.artifacts.endpoints import stored_content
+from app.artifacts.models import ArtifactRow
+from app.http.access import Caller, CallerOf
+from app.http.bodies import read_body
+from app.http.downloads import RESPONSES, disposition, serve
+from app.http.paging import CursorOf, LimitOf
+from app.http.parts import Parts, PartsOf
+from app.http.problems import declared
+from app.idempotency import service as idempotency
+from app.jobs import admission, service
+from app.jobs.models import JobRow
+from app.jobs.schemas import attempt_log, job_resource
+from app.jobs.spec_reading import SentSpec, read_spec
+from app.queue import queue_of, ring
+from stillhouse.contract.events import RecordedEvent
+from stillhouse.contract.failures import (
+    EmptyDataError,
+    IdempotencyInFlightError,
+    IdempotencyMismatchError,
+    IllegalActionError,
+    InputShapeMismatchError,
+    InvalidCursorError,
+    InvalidRequestError,
+    InvalidSpecError,
+    LabelCountMismatchError,
+    MalformedJsonError,
+    NotFoundError,
+    NotReadyError,
+    OutputWidthMismatchError,
+    RangeNotSatisfiableError,
+    SpecTooLargeError,
+    StorageFullError,
+    UnauthenticatedError,
+    UnavailableError,
+    UnknownArchitectureError,
+    UnknownArrayError,
+    UnknownArtifactError,
+    UnusableArrayError,
+    WrongArtifactKindError,
+)
+from stillhouse.contract.report import Report
+from stillhouse.contract.resources import AttemptLog, Job, MetricSeries, ModelFormat, Page
+from stillhouse.contract.spec import JobSpec
+from stillhouse.contract.status import TERMINAL, Status
+
+router = APIRouter(tags=["jobs"])
+
+_SPEC_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/JobSpec"}}},
+    },
+}
+_SSE = "text/event-stream"
+_SSE_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+_REPORT_HEADERS = {
+    "Content-Security-Policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:",
+    "X-Content-Type-Options": "nosniff",
+}
+_ROLES: dict[ModelFormat, str] = {"zip": "bundle", "safetensors": "safetensors", "onnx": "onnx"}
+_MAX_SEQ = 2**62
+
+IdempotencyKeyOf = Annotated[str | None, Header(
+    min_length=1, max_length=255,
+    description="Any string of your own. The same key with the same body is answered as the first time, and makes no "
+    "second job.",
+)]
+SeqOf = Annotated[int, Query(ge=0, lt=_MAX_SEQ, description="Only events with a `seq` above this.")]
+LastEventIdOf = Annotated[str, Header(max_length=64, description="As EventSource sends it; wins over `after`.")]
+LabelsOf = Annotated[
+    Sequence[str], Query(max_length=16, description="Only jobs with this label, as key:value; may be repeated.")
+]
+
+
+async def _spec_body(request: Request, parts: PartsOf) -> bytes:
+    return await read_body(request, parts.settings.max_spec_bytes, SpecTooLargeError)
+
+
+@router.post(
+    "/jobs", status_code=202, openapi_extra=_SPEC_BODY, response_model=Job,
+    responses=declared(
+        UnauthenticatedError, MalformedJsonError, SpecTooLargeError, InvalidSpecError, InvalidRequestError,
+        UnknownArtifactError, WrongArtifactKindError, LabelCountMismatchError, UnknownArrayError, UnusableArrayError,
+        EmptyDataError, UnknownArchitectureError, InputShapeMismatchError, OutputWidthMismatchError,
+        IdempotencyMismatchError, IdempotencyInFlightError, StorageFullError, UnavailableError,
+    ),
+)
+def submit(
+    caller: CallerOf, parts: PartsOf, body: Annotated[bytes, Depends(_spec_body)],
+    idempotency_key: IdempotencyKeyOf = None,
+) -> Response:
+    """Submit a distillation job. It is checked against the headers of its artifacts, and queued."""
+    sent = read_spec(body)
+    if idempotency_key is not None:
+        earlier = idempotency.begin(
+            parts.db, owner=caller.owner, key=idempotency_key, request="POST /jobs",
+            body_sha256=hashlib.sha256(body).hexdigest(), hours=parts.settings.idempotency_hours,
+        )
+        if earlier is not None:
+            return _submitted(earlier.status_code, earlier.response, {"Idempotent-Replayed": "true"})
+    is_submitted = False
+    try:
+        _admit(parts, caller, sent.spec)
+        job = _enqueue(parts, caller, sent, idempotency_key)
+        is_submitted = True
+    finally:
+        if not is_submitted and idempotency_key is not None:
+            idempotency.abandon(parts.db, owner=caller.owner, key=idempotency_key)
+    return _submitted(HTTPStatus.ACCEPTED, job)
+
+
+def _admit(parts: Parts, caller: Caller, spec: JobSpec) -> None:
+    with parts.db.reading() as session:
+        rows = session.scalars(artifact_queries.several(caller.owner, list(spec.artifacts().values()))).all()
+    admission.check(spec, {row.id: row for row in rows})
+
+
+def _enqueue(parts: Parts, caller: Caller, sent: SentSpec, idempotency_key: str | None) -> dict[str, Any]:
+    queue = queue_of(sent.spec, parts.settings.default_queue)
+    with parts.db.writing() as session:
+        row = service.submit(session, owner=caller.owner, spec=sent.spec, raw=sent.raw, queue=queue)
+        place = service.queue_place(session, row)
+        job = job_resource(row, stalled_seconds=parts.settings.stalled_seconds, place=place).model_dump(mode="json")
+        if idempotency_key is not None:
+            idempotency.finish(
+                session, owner=caller.owner, key=idempotency_key, status_code=HTTPStatus.ACCEPTED, response=job
+            )
+    ring(parts.settings.broker_url, queue, row.id)
+    return job
+
+
+def _submitted(status_code: int, job: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
+    return JSONResponse(job, status_code, headers={"Location": f"/jobs/{job['id']}", **(headers or {})})
+
+
+@router.get("/jobs", responses=declared(UnauthenticatedError, InvalidRequestError, InvalidCursorError))
+def list_jobs(
+    caller: CallerOf, parts: PartsOf, status: Annotated[Status | None, Query(description="Only these.")] = None,
+    name: Annotated[str | None, Query(max_length=128, description="Only jobs of exactly this name.")] = None,
+    label: LabelsOf = (), cursor: CursorOf = None, limit: LimitOf = 50,
+) -> Page[Job]:
+    """List jobs, newest first. Their files and their places in the queue are told one by one, by GET /jobs/{id}."""
+    labels = dict(_split_label(text) for text in label)
+    with parts.db.reading() as session:
+        found = service.page(
+            session, caller.owner, status=status, name=name, labels=labels, cursor=cursor, limit=limit
+        )
+    data = [job_resource(row, stalled_seconds=parts.settings.stalled_seconds) for row in found.rows]
+    return Page(data=data, has_more=found.next_cursor is not None, next_cursor=found.next_cursor)
+
+
+def _split_label(text: str) -> tuple[str, str]:
+    key, colon, value = text.partition(":")
+    if not colon:
+        raise InvalidRequestError("A label is given as key:value.", param="label")
+    return key, value
+
+
+@router.get("/jobs/{job_id}", responses=declared(UnauthenticatedError, NotFoundError))
+def show_job(caller: CallerOf, parts: PartsOf, job_id: str) -> Job:
+    """Tell how a job stands."""
+    with parts.db.reading() as session:
+        return _full(parts, session, service.find(session, caller.owner, job_id))
+
+
+def _full(parts: Parts, session: Session, row: JobRow) -> Job:
+    return job_resource(
+        row, stalled_seconds=parts.settings.stalled_seconds, files=service.files(session, row.id),
+        place=service.queue_place(session, row),
+    )
+
+
+@router.post(
+    "/jobs/{job_id}/cancel", status_code=202,
+    responses=declared(UnauthenticatedError, NotFoundError, IllegalActionError),
+)
+def cancel(caller: CallerOf, parts: PartsOf, job_id: str) -> Job:
+    """Cancel a job: at once while it waits; as soon as its worker has heard while it runs. Twice is no error."""
+    with parts.db.writing() as session:
+        job = _full(parts, session, service.cancel(session, caller.owner, job_id))
+    parts.announcer.announce(job_id)
+    return job
+
+
+@router.get(
+    "/jobs/{job_id}/events", response_model=Page[RecordedEvent],
+    responses={
+        200: {"content": {_SSE: {"schema": {"type": "string"}}}},
+        204: {"description": "The job has ended, and there is nothing after the event that was named."},
+        **declared(UnauthenticatedError, NotFoundError, InvalidRequestError),
+    },
+)
+def events(
+    caller: CallerOf, parts: PartsOf, job_id: str, accept: Annotated[str, Header(include_in_schema=False)] = "",
+    last_event_id: LastEventIdOf = "", after: SeqOf = 0, limit: LimitOf = 200,
+) -> Response | Page[RecordedEvent]:
+    """Read a job's log: a page as JSON, or with `Accept: text/event-stream` live, until an event named `end`."""
+    if last_event_id.isascii() and last_event_id.isdigit():
+        after = min(int(last_event_id), _MAX_SEQ)
+    with parts.db.reading() as session:
+        job = service.find(session, caller.owner, job_id)
+        if _SSE not in accept:
+            return _events_page(session, job_id, after, limit)
+    if job.status in TERMINAL and after >= job.last_seq:
+        # EventSource takes this for the end and does not come back.
+        return Response(status_code=HTTPStatus.NO_CONTENT)
+    stream = parts.watching.watch(job_id, min(after, job.last_seq))
+    return StreamingResponse(stream, media_type=_SSE, headers=_SSE_HEADERS)
+
+
+def _events_page(session: Session, job_id: str, after: int, limit: int) -> Page[RecordedEvent]:
+    rows = service.events_after(session, job_id, after, limit + 1)
+    return Page(data=[row.recorded() for row in rows[:limit]], has_more=len(rows) > limit)
+
+
+@router.get("/jobs/{job_id}/metrics", responses=declared(UnauthenticatedError, NotFoundError))
+def metrics(caller: CallerOf, parts: PartsOf, job_id: str) -> list[MetricSeries]:
+    """Read every metric of a job as a series over its steps."""
+    with parts.db.reading() as session:
+        service.find(session, caller.owner, job_id)
+        return service.metrics(session, job_id)
+
+
+@router.get("/jobs/{job_id}/logs", responses=declared(UnauthenticatedError, NotFoundError))
+def logs(caller: CallerOf, parts: PartsOf, job_id: str) -> list[AttemptLog]:
+    """Read what the trainer printed, by attempt; kept after a crash too."""
+    with parts.db.reading() as session:
+        service.find(session, caller.owner, job_id)
+        return [attempt_log(row) for row in service.attempts(session, job_id)]
+
+
+@router.get(
+    "/jobs/{job_id}/report", response_model=Report,
+    responses={
+        200: {"content": {"text/html": {"schema": {"type": "string"}}}},
+        **declared(UnauthenticatedError, NotFoundError, NotReadyError, RangeNotSatisfiableError),
+    },
+)
+def report(
+    request: Request, caller: CallerOf, parts: PartsOf, job_id: str,
+    accept: Annotated[str, Header(include_in_schema=False)] = "",
+    format: Annotated[str | None, Query(pattern="^(json|html)$", description="Wins over Accept.")] = None,  # noqa: A002 - as in the URL
+) -> Response:
+    """Read the report: JSON, or a self-contained HTML page with `?format=html` or `Accept: text/html`."""
+    if format == "html" or (format is None and "text/html" in accept):
+        _, row = _result(parts, caller, job_id, "report_html")
+        shown = {**_REPORT_HEADERS, "Content-Disposition": disposition("inline", row.name)}
+        return serve(request, stored_content(parts, row, row.name), shown)
+    with parts.db.reading() as session:
+        job = service.find(session, caller.owner, job_id)
+    if job.report is None:
+        raise _missing(job, "report")
+    return JSONResponse(job.report)
+
+
+@router.get(
+    "/jobs/{job_id}/model", response_class=Response,
+    responses={**RESPONSES, **declared(UnauthenticatedError, NotFoundError, NotReadyError, RangeNotSatisfiableError)},
+)
+def model(
+    request: Request, caller: CallerOf, parts: PartsOf, job_id: str,
+    format: Annotated[ModelFormat, Query(description="`zip` is the whole bundle.")] = "zip",  # noqa: A002 - as in the URL
+) -> Response:
+    """Download the compressed model. Range, If-Range and If-None-Match work as in RFC 9110; the ETag is the sha256."""
+    job, row = _result(parts, caller, job_id, _ROLES[format])
+    return serve(request, stored_content(parts, row, f"{job.name or job.id}.{format}"))
+
+
+def _result(parts: Parts, caller: Caller, job_id: str, role: str) -> tuple[JobRow, ArtifactRow]:
+    """The job, and its file of a role."""
+    with parts.db.reading() as session:
+        job = service.find(session, caller.owner, job_id)
+        files = service.files(session, job_id)
+    if role not in files:
+        raise _missing(job, role)
+    return job, files[role]
+
+
+def _missing(job: JobRow, what: str) -> NotReadyError | NotFoundError:
+    if job.status in TERMINAL:
+        return NotFoundError(f"The job has {job.status} without a {what}.")
+    return NotReadyError(f"The job is {job.status}; its {what} comes when it has succeeded.")

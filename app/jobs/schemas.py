@@ -1,0 +1,55 @@
+"""Jobs as the API tells them."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+
+from app.artifacts.models import ArtifactRow
+from app.jobs.models import JobAttemptRow, JobRow
+from stillhouse.contract.failures import Failure
+from stillhouse.contract.resources import AttemptLog, Job, JobFile, Progress, QueuePlace
+from stillhouse.contract.status import ACTIONS, LEASED, TERMINAL
+
+
+def job_resource(
+    row: JobRow, *, stalled_seconds: float, files: Mapping[str, ArtifactRow] | None = None,
+    place: QueuePlace | None = None,
+) -> Job:
+    """The job for its owner. `files` and `place` are left out of lists."""
+    return Job(
+        id=row.id, name=row.name, labels=row.labels, status=row.status, terminal=row.status in TERMINAL,
+        phase=row.phase, stalled=_is_stalled(row, stalled_seconds), attempt=row.attempt, losses=row.losses,
+        queue=place, progress=_progress(row),
+        error=None if row.error is None else Failure.model_validate(row.error),
+        allowed_actions=sorted(ACTIONS[row.status]),
+        files=[_job_file(role, artifact) for role, artifact in (files or {}).items()],
+        spec=row.spec, seed=row.spec.get("seed", 0), created_at=row.created_at, started_at=row.started_at,
+        finished_at=row.finished_at, last_event_at=row.last_event_at,
+    )
+
+
+def _is_stalled(row: JobRow, seconds: float) -> bool:
+    if row.status not in LEASED or row.last_event_at is None:
+        return False
+    return datetime.now(UTC) - row.last_event_at > timedelta(seconds=seconds)
+
+
+def _progress(row: JobRow) -> Progress:
+    return Progress(
+        percent=row.percent, step=row.step, total_steps=row.total_steps, samples_per_second=row.samples_per_second,
+        eta_seconds=row.eta_seconds,
+        metrics={name: value for name, value in row.latest_metrics.items() if value is not None},
+    )
+
+
+def _job_file(role: str, artifact: ArtifactRow) -> JobFile:
+    return JobFile(
+        role=role, artifact_id=artifact.id, format=artifact.format, size=artifact.size, sha256=artifact.sha256
+    )
+
+
+def attempt_log(row: JobAttemptRow) -> AttemptLog:
+    """What the trainer of an attempt printed."""
+    return AttemptLog(
+        attempt=row.attempt, started_at=row.started_at, ended_at=row.ended_at, outcome=row.outcome,
+        truncated=row.log_truncated, text=row.log,
+    )
