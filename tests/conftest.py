@@ -12,6 +12,7 @@ from app.kit.migrate import upgrade
 from app.storage.database import DatabaseStore
 from app.storage.files import FileStore
 from app.storage.stores import Stores
+from tests.fixtures.jobs import Desk
 from tests.fixtures.postgres import Postgres, running_postgres
 
 _TEMPLATE = "stillhouse_template"
@@ -86,3 +87,9 @@ def sqlite_database(sqlite_url: str) -> Iterator[Database]:
 def stores(database: Database, tmp_path: Path) -> Stores:
     """Both stores, empty."""
     return Stores(files=FileStore(tmp_path / "blobs"), database=DatabaseStore(database))
+
+
+@pytest.fixture
+def desk(database: Database, stores: Stores) -> Desk:
+    """Jobs in a clean database, once of each kind."""
+    return Desk(database, stores)

@@ -259,12 +259,12 @@ def _progress(events: Sequence[TrainerEvent]) -> dict[str, object]:
 
 def _measure(session: Session, row: JobRow, measured: Sequence[Measured]) -> None:
     """Write values over those of the same step: after a resume some steps are done again."""
-    if not measured:
-        return
     points = {
         (event.phase.value, name, event.step): value if math.isfinite(value) else None
         for event in measured for name, value in event.values.items()
     }
+    if not points:
+        return
     _upsert(session, [
         {"job_id": row.id, "phase": phase, "name": name, "step": step, "value": value}
         for (phase, name, step), value in points.items()

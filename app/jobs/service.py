@@ -108,7 +108,7 @@ def attempts(session: Session, job_id: str) -> Sequence[JobAttemptRow]:
 
 def files(session: Session, job_id: str) -> dict[str, ArtifactRow]:
     """The job's stored results by role."""
-    return dict(session.execute(queries.files(job_id)).tuples())
+    return dict(session.execute(queries.files(job_id)).all())
 
 
 def queue_place(session: Session, job: JobRow) -> QueuePlace | None:
