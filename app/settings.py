@@ -24,8 +24,8 @@ class Settings(BaseSettings):
     blob_url: str = Field(default="file:.stillhouse/blobs", description="Where big files live: file:FOLDER.")
 
     # The API
-    host: str = "127.0.0.1"
-    port: int = 8765
+    host: str = Field(default="127.0.0.1", description="Address that the API listens on.")
+    port: int = Field(default=8765, description="Port that the API listens on.")
     allowed_hosts: list[str] = Field(
         default=["localhost", "127.0.0.1", "[::1]"],
         description="Host names that requests may be addressed to, `*` for any. A browser's Origin must name one too.",
@@ -35,10 +35,10 @@ class Settings(BaseSettings):
     )
     bootstrap_key_file: Path | None = Field(default=None, description="File that holds the bootstrap key.")
     default_queue: str = Field(default="cpu", description="Queue of jobs whose device is auto: cpu or gpu.")
-    max_spec_bytes: int = MIB
-    max_upload_bytes: int = 50 * GIB
+    max_spec_bytes: int = Field(default=MIB, description="Largest job spec that is read.")
+    max_upload_bytes: int = Field(default=50 * GIB, description="Largest upload that is taken.")
     min_free_bytes: int = Field(default=256 * MIB, description="Room on disk that an upload must leave.")
-    idempotency_hours: float = 24.0
+    idempotency_hours: float = Field(default=24.0, description="How long an Idempotency-Key is remembered.")
     stalled_seconds: float = Field(default=60.0, description="Silence after which a running job is told as stalled.")
 
     # The worker
@@ -52,9 +52,15 @@ class Settings(BaseSettings):
     slots: int = Field(default=1, ge=1, description="Jobs that one worker trains side by side.")
     queues: list[str] = Field(default=["cpu"], description="Devices that the worker serves: cpu, gpu.")
     engine: str = Field(default="worker.engine.pipeline", description="Module whose `run` the trainer calls.")
-    scratch_folder: Path = Path(".stillhouse/scratch")
-    cache_folder: Path = Path(".stillhouse/cache")
-    cache_bytes: int = 20 * GIB
+    scratch_folder: Path = Field(
+        default=Path(".stillhouse/scratch"), description="Where trainers write; one folder per attempt, gone after it."
+    )
+    cache_folder: Path = Field(
+        default=Path(".stillhouse/cache"), description="Where inputs are kept for the next job that reads them."
+    )
+    cache_bytes: int = Field(
+        default=20 * GIB, description="Size from which the inputs that were not used for longest are dropped."
+    )
     max_database_model_bytes: int = Field(
         default=256 * MIB, description="Largest result file kept in the database; bigger ones go to the blob store."
     )

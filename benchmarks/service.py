@@ -133,7 +133,7 @@ def upload_seconds(client: Client, source: Path) -> float:
     began = time.perf_counter()
     artifact = client.upload(source, kind="teacher", name="one-gib.safetensors")
     elapsed = time.perf_counter() - began
-    client.delete(artifact.id)
+    client.delete_artifact(artifact.id)
     return elapsed
 
 
