@@ -83,7 +83,8 @@ def tell_error(message: str, advice: str | None = None) -> None:
 
 def tell_api_error(error: StillhouseApiError) -> None:
     """Print what the service refused, which fields are wrong, and what to do."""
-    tell_error(f"{error.message} [{error.code}]")
+    headline = error.problem.title if error.errors else error.message
+    tell_error(f"{headline.rstrip('.')}. [{error.code}]")
     for wrong in error.errors:
         people().print(_field(wrong), soft_wrap=True)
     if error.param and not error.errors:

@@ -30,12 +30,16 @@ def list_keys(*, as_json: Json = False, url: Url = None, key: Key = None) -> Non
 
 @keys.command("create")
 def create_key(
-    name: Annotated[str, typer.Argument(help="What the key is for.")], *, as_json: Json = False, url: Url = None,
+    name: Annotated[str, typer.Argument(help="What the key is for.")],
+    *,
+    owner: Annotated[str | None, typer.Option(help="Whose it is; another's takes an administrator's key.")] = None,
+    as_json: Json = False,
+    url: Url = None,
     key: Key = None,
 ) -> None:
     """Make a key. Its secret is printed this once."""
     with connected(url, key) as client:
-        made = client.create_key(name)
+        made = client.create_key(name, owner=owner)
     if as_json:
         print_json(made)
         return

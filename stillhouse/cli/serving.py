@@ -2,7 +2,7 @@
 
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -33,10 +33,8 @@ def up(
     """Run the whole service on this machine until Ctrl-C: database, queue, API and worker."""
     with _signals_interrupt(), _started(home, port, workers) as local:
         _print_summary(local)
-        try:
+        with suppress(KeyboardInterrupt):
             local.watch(should_stop=lambda: False)
-        except KeyboardInterrupt:
-            people().print("stopping; a running job writes a checkpoint and goes on at the next start")
 
 
 def distill(
@@ -136,12 +134,15 @@ def _farewell(job_id: str) -> str:
 
 
 def _print_summary(local: LocalService) -> None:
-    console = people()
-    console.print(f"[bold green]Stillhouse is ready[/] at [bold]{local.url}[/]")
-    console.print(f"  key    {escape(str(local.home / 'token'))} (found by itself by commands run in this folder)")
-    console.print(f"  logs   {escape(str(local.home / 'logs'))}")
-    console.print(f"  API    {local.url}/docs")
-    console.print("Try next, in another terminal:")
-    console.print("  stillhouse distill TEACHER.safetensors --student mlp:64 --data DIR -o student.zip", markup=False)
-    console.print("  stillhouse list")
-    console.print("Ctrl-C stops it.")
+    lines = (
+        f"[bold green]Stillhouse is ready[/] at [bold]{local.url}[/]",
+        f"  key    {escape(str(local.home / 'token'))} (commands run in this folder find it by themselves)",
+        f"  logs   {escape(str(local.home / 'logs'))}",
+        f"  API    {local.url}/docs",
+        "Try next, in another terminal:",
+        "  stillhouse distill TEACHER.safetensors --student mlp:64 --data FOLDER -o student.zip",
+        "  stillhouse list",
+        "Ctrl-C stops it.",
+    )
+    for line in lines:
+        people().print(line, soft_wrap=True)

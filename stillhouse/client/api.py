@@ -117,9 +117,10 @@ class Client:
         """Every API key of this owner, without its secret."""
         return self._pages(ApiKey, "/keys", {})
 
-    def create_key(self, name: str) -> CreatedApiKey:
-        """A new API key. Its secret is told this once."""
-        response = self._connection.request("POST", "/keys", json={"name": name}, repeatable=False)
+    def create_key(self, name: str, *, owner: str | None = None) -> CreatedApiKey:
+        """A new API key. Its secret is told this once. Only an administrator's key makes keys for another owner."""
+        body = {"name": name} | ({"owner": owner} if owner else {})
+        response = self._connection.request("POST", "/keys", json=body, repeatable=False)
         return parsed(CreatedApiKey, response)
 
     def revoke_key(self, key_id: str) -> None:

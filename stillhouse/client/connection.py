@@ -9,7 +9,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import httpx
 import stamina
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from stillhouse.client.errors import (
     ServiceUnreachableError,
@@ -87,6 +87,12 @@ class Connection:
         """GET a resource."""
         return parsed(model, self.request("GET", path, params=params))
 
+    def read_list(self, model: type[Model], path: str) -> list[Model]:
+        """GET a list of resources that is not paged."""
+        response = self.request("GET", path)
+        with _told_as_unexpected(model.__name__, response):
+            return TypeAdapter(list[model]).validate_json(response.content)  # type: ignore[valid-type]
+
     @contextmanager
     def plain_errors(self) -> Iterator[None]:
         """Turn what httpx raises into words for people."""
@@ -112,11 +118,17 @@ def succeeded(response: httpx.Response) -> httpx.Response:
 
 def parsed(model: type[Model], response: httpx.Response) -> Model:
     """The resource in an answer."""
-    try:
+    with _told_as_unexpected(model.__name__, response):
         return model.model_validate_json(response.content)
+
+
+@contextmanager
+def _told_as_unexpected(name: str, response: httpx.Response) -> Iterator[None]:
+    try:
+        yield
     except ValidationError as error:
         raise UnexpectedAnswerError(
-            f"{response.request.url} answered something that is not {model.__name__}; is this a Stillhouse service "
+            f"{response.request.url} answered something that is not {name}; is this a Stillhouse service "
             f"of a version near to this client's? ({error.error_count()} fields do not fit)"
         ) from error
 

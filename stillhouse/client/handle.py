@@ -9,7 +9,7 @@ from stillhouse.client.transfer import ProgressCallback, download
 from stillhouse.client.watch import watch
 from stillhouse.contract.events import RecordedEvent
 from stillhouse.contract.report import Report
-from stillhouse.contract.resources import AttemptLog, Job, MetricSeries, ModelFormat, Page
+from stillhouse.contract.resources import AttemptLog, Job, MetricSeries, ModelFormat
 
 _SUFFIXES = {"zip": ".zip", "safetensors": ".safetensors", "onnx": ".onnx"}
 
@@ -92,8 +92,8 @@ class JobHandle:
 
     def metrics(self) -> Sequence[MetricSeries]:
         """Each metric over the steps of its phase."""
-        return self._connection.read(Page[MetricSeries], f"{self._path}/metrics").data
+        return self._connection.read_list(MetricSeries, f"{self._path}/metrics")
 
     def logs(self) -> Sequence[AttemptLog]:
         """What the trainer of each attempt printed."""
-        return self._connection.read(Page[AttemptLog], f"{self._path}/logs").data
+        return self._connection.read_list(AttemptLog, f"{self._path}/logs")

@@ -98,6 +98,9 @@ class _Watch:
 
     def _is_stream(self, response: httpx.Response) -> bool:
         """Whether this is an event stream; one that something refuses to give is not asked for again."""
+        if response.status_code == HTTPStatus.NO_CONTENT:
+            self.has_ended = True
+            return False
         if response.status_code not in {HTTPStatus.NOT_ACCEPTABLE, HTTPStatus.NOT_IMPLEMENTED}:
             succeeded(response)
         self.can_stream = response.headers.get("content-type", "").startswith("text/event-stream")

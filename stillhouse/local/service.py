@@ -88,11 +88,14 @@ def _start(
     tell("starting the API and the worker")
     wait_until(broker_socket.exists, processes, seconds=STOP_SECONDS, waiting_for="starting the broker")
     processes.start("api", [*python, "app"], environment, stop_seconds=STOP_SECONDS)
+    logs: list[Path] = []
     own = [_own_scratch(environment, number, workers) for number in range(1, workers + 1)]
     for number, mine in enumerate(own, start=1):
         name = "worker" if workers == 1 else f"worker {number}"
-        processes.start(name, [*python, "worker"], mine, stop_seconds=WORKER_STOP_SECONDS)
+        worker = processes.start(name, [*python, "worker"], mine, stop_seconds=WORKER_STOP_SECONDS)
+        logs.append(worker.log)
     wait_until(lambda: _answers(f"{url}/readyz"), processes, seconds=START_SECONDS, waiting_for="starting the API")
+    wait_until(lambda: all(map(_is_ready, logs)), processes, seconds=START_SECONDS, waiting_for="starting the worker")
 
 
 @contextmanager
@@ -101,7 +104,7 @@ def _stopped_at_the_end(processes: Processes, tell: Tell) -> Iterator[None]:
     try:
         yield
     finally:
-        tell("stopping: a running job writes a checkpoint first")
+        tell("stopping; a running job writes a checkpoint and goes on at the next start")
         try:
             processes.stop()
         except BaseException:  # even Ctrl-C and a signal's exit must leave nothing running
@@ -168,6 +171,11 @@ def _broker_options(broker_socket: Path) -> list[str]:
         "--port", "0", "--unixsocket", str(broker_socket), "--unixsocketperm", "700", "--save", "",
         "--appendonly", "no", "--dir", str(broker_socket.parent), "--daemonize", "no",
     ]
+
+
+def _is_ready(log: Path) -> bool:
+    """Whether a worker says that it listens: Celery's own last word of its start."""
+    return b" ready." in log.read_bytes()
 
 
 def _answers(url: str) -> bool:
