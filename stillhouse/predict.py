@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ from stillhouse.models.preprocessing import Preprocessing
 Array = npt.NDArray[Any]
 
 MAX_BYTES: Final = 4 * 1024**3
+_CHUNK: Final = 1024 * 1024
 _PICTURE_FORMATS: Final = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")
 _PICTURE_MODES: Final = {1: "L", 3: "RGB", 4: "RGBA"}
 _IDX_TYPES: Final = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -73,10 +74,17 @@ def _content(file: Path) -> bytes:
     with file.open("rb") as stream:
         is_gzipped = stream.read(2) == b"\x1f\x8b"
         stream.seek(0)
-        content = (gzip.GzipFile(fileobj=stream) if is_gzipped else stream).read(MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        raise ValueError(f"it holds more than {MAX_BYTES} bytes")
-    return content
+        return _bounded(gzip.GzipFile(fileobj=stream) if is_gzipped else stream)
+
+
+def _bounded(stream: BinaryIO | gzip.GzipFile) -> bytes:
+    """Everything to the end, where gzip compares its checksum; but never more than is sane."""
+    content = bytearray()
+    while chunk := stream.read(_CHUNK):
+        content += chunk
+        if len(content) > MAX_BYTES:
+            raise ValueError(f"it holds more than {MAX_BYTES} bytes")
+    return bytes(content)
 
 
 def _load_numpy(content: bytes) -> Array:
