@@ -1,0 +1,14 @@
+"""How much a file may become when it is decoded."""
+
+from math import prod
+
+from stillhouse.contract.failures import UnusableArrayError
+
+MAX_DECODED_BYTES = 32 * 1024**3
+
+
+def check_decoded_size(what: str, shape: tuple[int, ...], item_bytes: int, limit: int = MAX_DECODED_BYTES) -> None:
+    """Raise UnusableArrayError when an array of this shape is larger than the engine decodes."""
+    size = prod(shape) * item_bytes
+    if size > limit:
+        raise UnusableArrayError(f"{what} declares {size:,} bytes of data; at most {limit:,} can be decoded")

@@ -1,0 +1,32 @@
+"""The normalisation, measured on the training split."""
+
+import torch
+from torch import Tensor
+
+from stillhouse.contract.spec import Normalization
+
+CHUNK = 4096
+
+
+def measure_normalization(arranged: Tensor, ids: Tensor) -> Normalization:
+    """Mean and standard deviation of the samples `ids` of (N, *input_shape), per channel or column.
+
+    Bytes are scaled to 0 to 1 first. What never varies is only centred.
+    """
+    scale = 1 / 255 if arranged.dtype == torch.uint8 else 1.0
+    mean = _mean(arranged, ids, torch.zeros(arranged.shape[1], dtype=torch.float64), power=1)
+    variance = _mean(arranged, ids, mean, power=2)
+    std = variance.sqrt()
+    std = torch.where(std > mean.abs() * 1e-7, std, torch.full_like(std, 1 / scale))
+    return Normalization(scale=scale, mean=(mean * scale).tolist(), std=(std * scale).tolist())
+
+
+def _mean(arranged: Tensor, ids: Tensor, centre: Tensor, *, power: int) -> Tensor:
+    """Mean over samples and pixels of (x - centre) ** power, per channel; in float64, a chunk at a time."""
+    total = torch.zeros_like(centre)
+    for chunk in ids.split(CHUNK):
+        values = arranged.index_select(0, chunk).double().flatten(2) if arranged.ndim > 2 else (  # noqa: PLR2004
+            arranged.index_select(0, chunk).double().unsqueeze(2)
+        )
+        total += (values - centre[:, None]).pow(power).sum(dim=(0, 2))
+    return total / (len(ids) * arranged[0, 0].numel())
