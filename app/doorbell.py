@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 import redis
 import redis.asyncio
@@ -55,17 +55,23 @@ def announce(broker_url: str) -> Announcer:
 
 async def listen(broker_url: str, heard: Callable[[str], None]) -> None:
     """Call `heard` with the id of each job that is announced, over one connection, until cancelled."""
+    is_told = False
     while True:
         try:
-            await _listen_once(broker_url, heard)
+            async with _opened(broker_url) as bell:
+                is_told = False
+                async for message in bell.listen():
+                    heard(message["channel"].decode().removeprefix(CHANNEL_PREFIX))
         except (RedisError, OSError) as error:
-            log.warning("the doorbell is out of reach; watchers poll meanwhile: %s", error)
+            if not is_told:
+                log.warning("the doorbell is out of reach; watchers poll meanwhile: %s", error)
+            is_told = True
         await asyncio.sleep(_RETRY_SECONDS)
 
 
-async def _listen_once(broker_url: str, heard: Callable[[str], None]) -> None:
+@contextlib.asynccontextmanager
+async def _opened(broker_url: str) -> AsyncIterator[redis.asyncio.client.PubSub]:
     broker = redis.asyncio.Redis.from_url(redis_url(broker_url), socket_connect_timeout=_CONNECT_SECONDS)
     async with broker, contextlib.aclosing(broker.pubsub(ignore_subscribe_messages=True)) as bell:
         await bell.psubscribe(f"{CHANNEL_PREFIX}*")
-        async for message in bell.listen():
-            heard(message["channel"].decode().removeprefix(CHANNEL_PREFIX))
+        yield bell

@@ -1,7 +1,7 @@
 """Request bodies: never larger than allowed, and never whole in memory where they may be large."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable, Sequence
 
 from fastapi import Request
 from starlette.concurrency import run_in_threadpool
@@ -9,6 +9,8 @@ from starlette.concurrency import run_in_threadpool
 from stillhouse.contract.failures import StillhouseError, UploadIncompleteError
 
 PIECE = 1024 * 1024
+# What gathers while the disk is slow, before the client is made to wait.
+MOST = 8 * PIECE
 
 
 async def read_body(request: Request, limit: int, too_large: Callable[[str], StillhouseError]) -> bytes:
@@ -37,41 +39,35 @@ def declared_length(request: Request) -> int | None:
 async def pour(
     request: Request, write: Callable[[bytes], None], limit: int, too_large: Callable[[str], StillhouseError]
 ) -> None:
-    """Hand the body to `write` in pieces of about 1 MiB, in a thread, while the next piece arrives.
+    """Hand the body to `write` in pieces of 1 MiB or more, in a thread, while the next piece gathers.
 
     Raises what `write` raises, the failure of `too_large`, or UploadIncompleteError.
     """
-    received = 0
-    writing: asyncio.Task[None] | None = None
+    received, size = 0, 0
+    gathered: list[bytes] = []
+    writing: asyncio.Future[None] = asyncio.ensure_future(asyncio.sleep(0))
     try:
-        async for piece in _pieces(request.stream()):
-            received += len(piece)
+        async for chunk in request.stream():
+            received += len(chunk)
             if received > limit:
                 raise too_large(_limit_told(limit))
-            if writing is not None:
+            gathered.append(chunk)
+            size += len(chunk)
+            if size >= MOST or (size >= PIECE and writing.done()):
                 await writing
-            writing = asyncio.create_task(run_in_threadpool(write, piece))
+                writing = asyncio.ensure_future(run_in_threadpool(_write_joined, write, gathered))
+                gathered, size = [], 0
+        await writing
+        await run_in_threadpool(_write_joined, write, gathered)
     finally:
         # Whoever closes the file next must not close it under a thread that writes.
-        if writing is not None:
-            await asyncio.wait([writing])
-    if writing is not None:
-        await writing
+        await asyncio.wait([writing])
     if received < (declared_length(request) or 0):
         raise UploadIncompleteError
 
 
-async def _pieces(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    gathered: list[bytes] = []
-    size = 0
-    async for chunk in chunks:
-        gathered.append(chunk)
-        size += len(chunk)
-        if size >= PIECE:
-            yield b"".join(gathered)
-            gathered, size = [], 0
-    if size:
-        yield b"".join(gathered)
+def _write_joined(write: Callable[[bytes], None], chunks: Sequence[bytes]) -> None:
+    write(b"".join(chunks))
 
 
 def _limit_told(limit: int) -> str:

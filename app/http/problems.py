@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 
 from app.http.guard import REQUEST_ID_HEADER, request_id
 from stillhouse.contract.failures import (
@@ -30,21 +31,17 @@ from stillhouse.contract.failures import (
 from stillhouse.contract.resources import Problem
 
 MEDIA_TYPE = "application/problem+json"
-DOCS = "https://github.com/stillhouse/stillhouse/blob/main/docs/errors.md"
+# docs/errors.md has a row for each.
+TYPE_PREFIX = "urn:stillhouse:error:"
 RETRY_AFTER_SECONDS = 2
 
 log = logging.getLogger(__name__)
-
-_OF_FRAMEWORK: Mapping[int, type[StillhouseError]] = {
-    404: NotFoundError,
-    405: MethodNotAllowedError,
-}
 
 
 def problem(error: StillhouseError, *, instance: str | None = None, request: str | None = None) -> Problem:
     """The error as data; `request` is the id of the request."""
     return Problem(
-        type=f"{DOCS}#{error.code}",
+        type=f"{TYPE_PREFIX}{error.code}",
         title=(type(error).__doc__ or "").strip().rstrip("."),
         status=error.http_status,
         detail=error.message,
@@ -107,8 +104,17 @@ def _invalid(request: Request, error: Exception) -> Response:
 
 def _of_framework(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - the framework's promise
-    kind = _OF_FRAMEWORK.get(error.status_code, InvalidRequestError)
-    return answer(request.scope, kind(None if kind in _OF_FRAMEWORK.values() else error.detail), error.headers)
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        return answer(request.scope, NotFoundError("There is nothing at this path."), error.headers)
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        return answer(request.scope, MethodNotAllowedError(), {"Allow": ", ".join(_allowed_methods(request))})
+    return answer(request.scope, InvalidRequestError(error.detail), error.headers)
+
+
+def _allowed_methods(request: Request) -> list[str]:
+    """Of all routes of this path; the framework tells those of the first only."""
+    routes = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
+    return sorted({method for route in routes for method in route.methods})
 
 
 def _cut_off(request: Request, _error: Exception) -> Response:
