@@ -1,0 +1,62 @@
+"""A workshop in this process: supervisors, leases and real trainers, on SQLite, without a broker."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app.kit.database import Database
+from app.settings import Settings
+from app.storage.database import DatabaseStore
+from app.storage.files import FileStore
+from app.storage.stores import Stores
+from tests.fixtures.jobs import Desk
+from worker.child import warm_up
+from worker.environment import scrubbed
+from worker.workshop import Workshop, open_workshop
+
+
+@pytest.fixture(scope="session")
+def forkserver() -> None:
+    """The forkserver of this process, with both engines of the tests."""
+    before = dict(os.environ)
+    os.environ.clear()
+    os.environ.update(scrubbed(before))
+    try:
+        warm_up("tests.fixtures.noop_engine", "tests.fixtures.hostile_engine")
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@pytest.fixture
+def config(tmp_path: Path, sqlite_url: str) -> Settings:
+    """Settings of a small quick worker, whose broker is out of reach."""
+    return Settings(
+        database_url=sqlite_url,
+        broker_url=f"redis+socket://{tmp_path}/nobody.sock",
+        blob_url=f"file:{tmp_path}/blobs",
+        scratch_folder=tmp_path / "scratch",
+        cache_folder=tmp_path / "cache",
+        engine="tests.fixtures.noop_engine",
+        lease_seconds=2.0,
+        grace_seconds=2.0,
+        max_losses=3,
+        min_free_bytes=0,
+    )
+
+
+@pytest.fixture
+def shop(forkserver: None, config: Settings) -> Iterator[Workshop]:  # noqa: ARG001 - a trainer comes from it
+    """A worker without Celery."""
+    opened = open_workshop(config)
+    yield opened
+    opened.announcer.close()
+    opened.db.dispose()
+
+
+@pytest.fixture
+def office(sqlite_database: Database, tmp_path: Path) -> Desk:
+    """Submits jobs to the shop's database."""
+    return Desk(sqlite_database, Stores(files=FileStore(tmp_path / "blobs"), database=DatabaseStore(sqlite_database)))

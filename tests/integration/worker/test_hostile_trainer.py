@@ -1,0 +1,75 @@
+"""A trainer that hostile bytes have taken over cannot make its supervisor run, publish or believe anything."""
+
+import logging
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from app.artifacts import service as artifacts
+from stillhouse.contract.status import Status
+from tests.fixtures.jobs import Desk
+from worker.supervisor import serve
+from worker.workshop import Workshop
+
+
+@pytest.fixture
+def hostile_shop(shop: Workshop) -> Workshop:
+    """A worker whose engine is hostile."""
+    logging.getLogger("app.doorbell").setLevel(logging.ERROR)
+    return replace(shop, settings=shop.settings.model_copy(update={"engine": "tests.fixtures.hostile_engine"}))
+
+
+@pytest.mark.parametrize("attack", ["bomb", "bomb_as_event", "garbage", "endless", "other_json"])
+def test_what_is_no_event_ends_the_job_and_runs_nothing(
+    hostile_shop: Workshop, office: Desk, tmp_path: Path, attack: str
+) -> None:
+    made = tmp_path / "made by a pickle"
+    job_id = office.submit(labels={"attack": f"{attack}:{made}"})
+    serve(hostile_shop, "cpu")
+    row = office.row(job_id)
+    assert not made.exists()
+    assert row.error is not None
+    assert (row.status, row.error["code"], row.attempt) == (Status.FAILED, "trainer_crashed", 1)
+    assert hostile_shop.devices.num_free == 1
+
+
+def test_half_a_message_blocks_nobody(hostile_shop: Workshop, office: Desk) -> None:
+    job_id = office.submit(labels={"attack": "half"})
+    thread = threading.Thread(target=serve, args=(hostile_shop, "cpu"))
+    thread.start()
+    hostile_shop.draining.set()
+    thread.join(20)
+    assert not thread.is_alive()
+    assert office.row(job_id).status == Status.QUEUED
+
+
+@pytest.mark.parametrize("attack", ["symlink", "symlink:/etc/passwd", "hardlink", "fifo", "folder", "empty", "missing"])
+def test_only_plain_files_of_the_scratch_folder_become_results(
+    hostile_shop: Workshop, office: Desk, attack: str
+) -> None:
+    job_id = office.submit(labels={"attack": attack})
+    serve(hostile_shop, "cpu")
+    row = office.row(job_id)
+    assert row.error is not None
+    assert (row.status, row.error["code"]) == (Status.FAILED, "trainer_crashed")
+    with office.db.reading() as session:
+        assert {artifact.kind for artifact in artifacts.page(session, "ann").rows} == {"data"}
+
+
+@pytest.mark.parametrize("attack", ["huge_number", "huge_step"])
+def test_what_no_database_takes_ends_the_job(hostile_shop: Workshop, office: Desk, attack: str) -> None:
+    job_id = office.submit(labels={"attack": attack})
+    serve(hostile_shop, "cpu")
+    row = office.row(job_id)
+    assert row.error is not None
+    assert (row.status, row.error["blame"], row.attempt) == (Status.FAILED, "system", 1)
+
+
+def test_who_stops_unasked_is_lost_not_cancelled(hostile_shop: Workshop, office: Desk) -> None:
+    job_id = office.submit(labels={"attack": "unasked"})
+    serve(hostile_shop, "cpu")
+    row = office.row(job_id)
+    assert row.error is not None
+    assert (row.status, row.error["code"], row.attempt) == (Status.FAILED, "worker_lost", 3)

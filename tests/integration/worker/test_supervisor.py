@@ -1,0 +1,329 @@
+"""One job's life, with real trainers: each way to end, and what is left behind."""
+
+import json
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.artifacts import service as artifacts
+from app.jobs import queries, service
+from app.jobs.models import JobRow
+from app.kit.clock import now
+from stillhouse.contract.events import CheckpointSaved, Finished, Measured, PhaseStarted, StatusChanged
+from stillhouse.contract.status import Phase, Status
+from tests.fixtures import noop_engine
+from tests.fixtures.jobs import Desk
+from tests.fixtures.waiting import wait_until
+from worker.scratch import HEAD_BYTES, TAIL_BYTES
+from worker.slots import Slots
+from worker.supervisor import serve
+from worker.workshop import Workshop
+
+LONG = {"noop.steps": "2000", "noop.wait": "0.02"}
+
+
+@contextmanager
+def serving(shop: Workshop, rung: str = "cpu") -> Iterator[threading.Thread]:
+    """The worker answers one ring, on a thread as in Celery's pool."""
+    thread = threading.Thread(target=serve, args=(shop, rung))
+    thread.start()
+    yield thread
+    thread.join(30)
+    assert not thread.is_alive()
+
+
+def result(office: Desk, job_id: str) -> dict[str, Any]:
+    with office.db.reading() as session:
+        _, bundle = session.execute(queries.files(job_id)).one()
+        content: dict[str, Any] = json.loads(b"".join(artifacts.content(office.stores, bundle)))
+        return content
+
+
+def log_of(office: Desk, job_id: str) -> str:
+    with office.db.reading() as session:
+        return "\n".join(attempt.log for attempt in service.attempts(session, job_id))
+
+
+def error_of(row: JobRow) -> dict[str, Any]:
+    assert row.error is not None
+    return row.error
+
+
+def steps(office: Desk, job_id: str) -> int:
+    return office.row(job_id).step or 0
+
+
+def trainers(shop: Workshop) -> set[str]:
+    """Processes that print into a log of this shop: trainers, and all that they have started."""
+    return {path.name for path in Path("/proc").iterdir() if path.name.isdigit() and _prints_into(shop, path)}
+
+
+def _prints_into(shop: Workshop, process: Path) -> bool:
+    try:
+        return (process / "fd" / "1").readlink().is_relative_to(shop.settings.scratch_folder)
+    except OSError:  # it has ended
+        return False
+
+
+def test_a_job_succeeds_with_its_result_in_the_database(shop: Workshop, office: Desk) -> None:
+    job_id = office.submit(labels={"noop.steps": "12"})
+    serve(shop, "cpu")
+    row = office.row(job_id)
+    assert (row.status, row.attempt, row.losses, row.percent) == (Status.SUCCEEDED, 1, 0, 100.0)
+    assert result(office, job_id)["state"] == noop_engine.count(12)
+    events = [line.event for line in office.events(job_id)]
+    assert office.statuses(job_id) == ["queued", "running", "succeeded"]
+    assert PhaseStarted(phase=Phase.DISTILLING, total_steps=12) in events
+    assert [event.step for event in events if isinstance(event, Measured)] == list(range(1, 13))
+    assert isinstance(events[-2], Finished)
+    assert "counting from 0 to 12 on cpu" in log_of(office, job_id)
+
+
+@pytest.mark.parametrize(("limit", "store"), [(10_000_000, "database"), (10, "files")])
+def test_big_results_go_to_the_blob_store(shop: Workshop, office: Desk, limit: int, store: str) -> None:
+    job_id = office.submit()
+    serve(replace(shop, settings=shop.settings.model_copy(update={"max_database_model_bytes": limit})), "cpu")
+    with office.db.reading() as session:
+        _, bundle = session.execute(queries.files(job_id)).one()
+    assert (bundle.blob.store, bundle.kind, bundle.format) == (store, "model", "zip")
+
+
+def test_nothing_is_left_of_an_attempt(shop: Workshop, office: Desk) -> None:
+    job_id = office.submit(labels={"noop.steps": "12"})
+    serve(shop, "cpu")
+    assert list(shop.settings.scratch_folder.iterdir()) == []
+    assert office.row(job_id).checkpoint_artifact_id is None
+    with office.db.reading() as session:
+        kinds = {row.kind for row in artifacts.page(session, "ann").rows}
+    assert kinds == {"data", "model"}
+    assert shop.devices.num_free == 1
+
+
+def test_the_trainer_sees_no_secret_and_computes_politely(
+    shop: Workshop, office: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STILLHOUSE_BOOTSTRAP_KEY", "sk_secret")
+    job_id = office.submit()
+    serve(shop, "cpu")
+    environment = result(office, job_id)["environment"]
+    assert not [name for name in environment if name.startswith("STILLHOUSE_")]
+    assert environment["OMP_WAIT_POLICY"] == "passive"
+    assert environment["ORT_DISABLE_TELEMETRY"] == "1"
+    assert environment["OMP_NUM_THREADS"] == str(shop.num_threads)
+
+
+def test_one_ring_runs_every_queued_job(shop: Workshop, office: Desk) -> None:
+    jobs = [office.submit(labels={"noop.steps": "2"}) for _ in range(3)]
+    serve(shop, "cpu")
+    assert {office.row(job_id).status for job_id in jobs} == {Status.SUCCEEDED}
+
+
+def test_a_ring_that_finds_all_slots_taken_is_not_lost(shop: Workshop, office: Desk) -> None:
+    held = shop.devices.take()
+    serve(shop, "cpu")  # in vain
+    assert held is not None
+    assert shop.devices.release(held), "whoever held the slot must look again"
+    assert office.submit() is not None
+
+
+def test_a_killed_trainer_is_resumed_from_its_last_checkpoint(shop: Workshop, office: Desk) -> None:
+    job_id = office.submit(labels={"noop.steps": "20", "noop.every": "5", "noop.die": "kill", "noop.die_at": "13"})
+    serve(shop, "cpu")
+    row = office.row(job_id)
+    assert (row.status, row.attempt, row.losses) == (Status.SUCCEEDED, 2, 1)
+    assert result(office, job_id)["runs"] == [0, 10]
+    assert result(office, job_id)["state"] == noop_engine.count(20)
+    assert "SIGKILL" in next(
+        event.reason for line in office.events(job_id) if isinstance(event := line.event, StatusChanged)
+        and line.attempt == 1 and event.status == "queued"
+    )
+    assert "dying: kill" in log_of(office, job_id)
+
+
+def test_a_trainer_that_always_dies_fails_its_job(shop: Workshop, office: Desk) -> None:
+    job_id = office.submit(labels={"noop.die": "exit", "noop.die_at": "3", "noop.deaths": "9"})
+    serve(shop, "cpu")
+    row = office.row(job_id)
+    assert (row.status, row.attempt, row.losses) == (Status.FAILED, 3, 3)
+    assert error_of(row)["code"] == "worker_lost"
+    assert "exit code 3" in error_of(row)["message"]
+
+
+def test_a_grandchild_that_holds_the_pipe_does_not_hold_the_job(shop: Workshop, office: Desk) -> None:
+    job_id = office.submit(labels={"noop.die": "grandchild", "noop.die_at": "3"})
+    serve(shop, "cpu")
+    assert office.row(job_id).status == Status.SUCCEEDED
+    wait_until(lambda: trainers(shop) == set())
+
+
+@pytest.mark.parametrize(
+    ("how", "code", "blame", "step"),
+    [
+        ("user", "diverged", "user", 7),
+        ("bug", "internal_error", "system", None),
+        ("memory", "out_of_memory", "user", None),
+    ],
+)
+def test_an_exception_becomes_the_error_of_the_job(
+    shop: Workshop, office: Desk, how: str, code: str, blame: str, step: int | None
+) -> None:
+    job_id = office.submit(labels={"noop.die": how, "noop.die_at": "3"})
+    serve(shop, "cpu")
+    row = office.row(job_id)
+    error = error_of(row)
+    assert (row.status, error["code"], error["blame"], error["step"]) == (Status.FAILED, code, blame, step)
+    assert "Traceback" in log_of(office, job_id)
+
+
+def test_cancelling_stops_the_trainer(shop: Workshop, office: Desk) -> None:
+    job_id = office.submit(labels=LONG)
+    with serving(shop):
+        wait_until(lambda: steps(office, job_id) > 0)
+        assert office.cancel(job_id) == Status.CANCELLING
+    assert office.statuses(job_id) == ["queued", "running", "cancelling", "cancelled"]
+
+
+def test_a_deaf_trainer_is_killed_after_the_grace(shop: Workshop, office: Desk) -> None:
+    job_id = office.submit(labels={**LONG, "noop.deaf": "yes"})
+    with serving(shop):
+        wait_until(lambda: steps(office, job_id) > 0)
+        assert len(trainers(shop)) == 1
+        office.cancel(job_id)
+    assert office.row(job_id).status == Status.CANCELLED
+    assert trainers(shop) == set()
+
+
+def test_draining_stores_a_checkpoint_and_queues_the_job(shop: Workshop, office: Desk) -> None:
+    job_id = office.submit(labels={"noop.steps": "60", "noop.wait": "0.05", "noop.every": "1000"})
+    with serving(shop):
+        wait_until(lambda: steps(office, job_id) > 3)
+        shop.draining.set()
+    row = office.row(job_id)
+    assert (row.status, row.losses) == (Status.QUEUED, 0)
+    assert row.checkpoint_artifact_id is not None
+    shop.draining.clear()
+    serve(shop, "cpu")
+    runs = result(office, job_id)["runs"]
+    assert runs[0] == 0
+    assert runs[1] > 3
+    assert result(office, job_id)["state"] == noop_engine.count(60)
+
+
+def test_a_draining_worker_claims_nothing(shop: Workshop, office: Desk) -> None:
+    job_id = office.submit()
+    shop.draining.set()
+    serve(shop, "cpu")
+    assert office.row(job_id).status == Status.QUEUED
+
+
+def test_a_job_that_was_taken_away_is_left_alone_and_its_trainer_killed(shop: Workshop, office: Desk) -> None:
+    job_id = office.submit(labels=LONG)
+    with serving(shop):
+        wait_until(lambda: steps(office, job_id) > 0)
+        office.set(job_id, attempt=2, lease_worker="another", lease_until=now(60))
+        last_seq = office.row(job_id).last_seq
+    row = office.row(job_id)
+    assert (row.status, row.attempt, row.lease_worker, row.last_seq) == (Status.RUNNING, 2, "another", last_seq)
+    assert trainers(shop) == set()
+    assert shop.devices.num_free == 1
+
+
+def test_a_lease_outlives_long_silence(shop: Workshop, office: Desk) -> None:
+    job_id = office.submit(labels={"noop.steps": "2", "noop.wait": "2.5"})
+    with serving(shop):
+        wait_until(lambda: office.row(job_id).lease_until is not None)
+        first = office.row(job_id).lease_until
+        wait_until(lambda: office.row(job_id).lease_until != first)
+    assert (office.row(job_id).status, office.row(job_id).attempt) == (Status.SUCCEEDED, 1)
+
+
+def test_checkpoints_are_stored_before_they_are_told(shop: Workshop, office: Desk) -> None:
+    job_id = office.submit(labels={**LONG, "noop.every": "1000"})
+    with serving(shop):
+        wait_until(lambda: any(isinstance(line.event, CheckpointSaved) for line in office.events(job_id)))
+        checkpoint = office.row(job_id).checkpoint_artifact_id
+        assert checkpoint is not None
+        with office.db.reading() as session:
+            row = artifacts.find(session, "ann", checkpoint)
+        assert json.loads(b"".join(artifacts.content(office.stores, row)))[0] == 0
+        assert row.kind == "state"
+        office.cancel(job_id)
+
+
+def test_an_input_that_the_store_has_lost_fails_the_job(shop: Workshop, office: Desk, tmp_path: Path) -> None:
+    job_id = office.submit()
+    for blob in (tmp_path / "blobs").rglob("blob_*"):
+        blob.unlink()
+    serve(shop, "cpu")
+    row = office.row(job_id)
+    assert (row.status, error_of(row)["code"], error_of(row)["blame"]) == (
+        Status.FAILED, "staging_failed", "infrastructure"
+    )
+
+
+def test_an_input_that_the_store_has_changed_fails_the_job(shop: Workshop, office: Desk, tmp_path: Path) -> None:
+    job_id = office.submit()
+    for blob in (tmp_path / "blobs").rglob("blob_*"):
+        blob.write_bytes(b"bytez")
+    serve(shop, "cpu")
+    assert error_of(office.row(job_id))["code"] == "staging_failed"
+
+
+def test_plans_wait_for_nothing_but_their_own_slot(shop: Workshop, office: Desk) -> None:
+    training = office.submit(labels=LONG)
+    with serving(shop):
+        wait_until(lambda: steps(office, training) > 0)
+        assert shop.devices.num_free == 0
+        plan = office.submit(queue="plans", labels={"noop.steps": "2"})
+        serve(shop, "cpu")
+        assert office.row(plan).status == Status.QUEUED, "a training slot must never take a plan"
+        serve(shop, "plans")
+        assert office.row(plan).status == Status.SUCCEEDED
+        assert office.row(training).status == Status.RUNNING
+        office.cancel(training)
+
+
+def test_the_plan_slot_takes_no_training_job(shop: Workshop, office: Desk) -> None:
+    job_id = office.submit()
+    serve(shop, "plans")
+    assert office.row(job_id).status == Status.QUEUED
+
+
+def test_two_slots_run_two_jobs_side_by_side(shop: Workshop, office: Desk) -> None:
+    shop = replace(shop, devices=Slots(2))
+    jobs = [office.submit(labels=LONG) for _ in range(2)]
+    with serving(shop), serving(shop):
+        wait_until(lambda: all(steps(office, job_id) > 0 for job_id in jobs))
+        for job_id in jobs:
+            office.cancel(job_id)
+
+
+def test_a_long_log_keeps_its_head_and_its_tail(shop: Workshop, office: Desk) -> None:
+    job_id = office.submit(labels={"noop.steps": "2", "noop.print": str(2 * (HEAD_BYTES + TAIL_BYTES))})
+    serve(shop, "cpu")
+    with office.db.reading() as session:
+        (attempt,) = service.attempts(session, job_id)
+    assert attempt.log_truncated
+    assert attempt.log.startswith("counting from 0")
+    assert attempt.log.endswith("done counting\n")
+    assert len(attempt.log) < HEAD_BYTES + TAIL_BYTES + 100
+
+
+@pytest.mark.parametrize("rename", [lambda path: path, Path.absolute])
+def test_a_relative_scratch_folder_serves(shop: Workshop, office: Desk, rename: Callable[[Path], Path]) -> None:
+    folder = rename(Path(os.path.relpath(shop.settings.scratch_folder)))
+    job_id = office.submit()
+    serve(replace(shop, settings=shop.settings.model_copy(update={"scratch_folder": folder})), "cpu")
+    assert office.row(job_id).status == Status.SUCCEEDED
+
+
+@pytest.fixture(autouse=True)
+def _quiet_doorbell() -> None:
+    logging.getLogger("app.doorbell").setLevel(logging.ERROR)
