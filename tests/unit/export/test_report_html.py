@@ -108,6 +108,11 @@ def test_a_long_curve_is_thinned_and_keeps_its_end() -> None:
     assert chart.summary == "Student from 0.500 to 0.125."
 
 
+def test_a_curve_of_one_point_goes_nowhere() -> None:
+    (chart,) = draw_charts(with_curve([5], [0.25]))
+    assert chart.summary == "Student 0.250."
+
+
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("values", [[1.0], [0.0, 0.0], [float("nan"), 1.0], [1e-9, 1e9], [-1.0, 1.0]])
 def test_odd_curves_are_drawn(values: list[float]) -> None:

@@ -158,4 +158,6 @@ def _inline(svg: str, number: int, title: str) -> Markup:
 
 def _summary(line: Line, metric: str) -> str:
     told = percent if metric in _SHARES else decimal
+    if len(line.values) == 1:
+        return f"{line.subject} {told(line.values[0])}"
     return f"{line.subject} from {told(line.values[0])} to {told(line.values[-1])}"
