@@ -134,15 +134,23 @@ def _tell_os_error(error: OSError) -> None:
 
 
 class _Retries(logging.Handler):
-    """Tells people that a request is being tried again."""
+    """Tells people, once, that a request is being tried again."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.is_told = False
 
     def emit(self, record: logging.LogRecord) -> None:
         text = record.getMessage()
-        people().print(escape("no answer; trying again" if text.startswith("stamina") else text), style="yellow")
+        is_retry = text.startswith("stamina")
+        if not (is_retry and self.is_told):
+            people().print("no answer; trying again" if is_retry else escape(text), style="yellow")
+        self.is_told = self.is_told or is_retry
 
 
 def _tell_retries() -> None:
+    handler = _Retries()
     for name in ("stamina", "stillhouse.client"):
         logger = logging.getLogger(name)
-        logger.handlers = [_Retries(logging.WARNING)]
+        logger.handlers = [handler]
         logger.propagate = False

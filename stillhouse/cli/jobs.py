@@ -192,15 +192,15 @@ def read_spec(file: Path) -> dict[str, Any]:
     return spec
 
 
-def follow_job(handle: JobHandle, on_interrupt: str | None = None) -> Job:
-    """Watch a job to its end; Ctrl-C says how to come back to it."""
+def follow_job(handle: JobHandle, farewell: str | None = None) -> Job:
+    """Watch a job to its end; Ctrl-C says how to come back to it, or what `farewell` says."""
     console = people()
-    console.print(f"watching {handle.id} (Ctrl-C stops watching, not the job)")
+    console.print(f"watching {handle.id}" + ("" if farewell else " (Ctrl-C stops watching, not the job)"))
     try:
         follow(console, handle.watch())
     except KeyboardInterrupt as error:
-        console.print(on_interrupt or (
-            f"\nStopped watching; the job goes on. Come back: stillhouse watch {handle.id}. "
+        console.print(farewell or (
+            f"Stopped watching; the job goes on. Come back: stillhouse watch {handle.id}. "
             f"Cancel it: stillhouse cancel {handle.id}"
         ), soft_wrap=True)
         raise typer.Exit(Exit.INTERRUPTED) from error
@@ -227,7 +227,8 @@ def print_report(handle: JobHandle) -> None:
     """The comparison as a table, and what it comes to in words."""
     found = handle.report()
     console = answers()
-    console.print(report_table(found))
+    if found.subjects:
+        console.print(report_table(found))
     console.print(escape(verdict(found)), soft_wrap=True)
     console.print(escape(gain_sentence(found)), soft_wrap=True)
 

@@ -22,7 +22,8 @@ COLOURS = {
     "succeeded": "green", "failed": "red", "cancelled": "yellow", "cancelling": "yellow", "running": "cyan",
     "queued": "blue",
 }
-TITLES = {"teacher": "teacher", "student": "distilled student", "control": "same student, no teacher"}
+# Broken over two lines so that the table fits on 80 columns.
+TITLES = {"teacher": "teacher", "student": "distilled\nstudent", "control": "same student,\nno teacher"}
 
 
 def answers() -> Console:
@@ -129,7 +130,7 @@ def _rows(subjects: list[Subject]) -> Iterable[tuple[str, list[str]]]:
     yield "macro precision", [wording.percent(score.precision_macro) for score in scores]
     yield "macro recall", [wording.percent(score.recall_macro) for score in scores]
     yield "macro F1", [wording.percent(score.f1_macro) for score in scores]
-    yield "agreement with the teacher", [wording.percent(score.agreement) for score in scores]
+    yield "agrees with teacher", [wording.percent(score.agreement) for score in scores]
     yield "parameters", [wording.count(subject.num_parameters) for subject in subjects]
     yield "bytes on disk", [wording.count(subject.num_bytes) for subject in subjects]
     yield f"{device}latency p50", [wording.milliseconds(time.p50_ms if time else None) for time in times]

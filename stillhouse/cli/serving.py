@@ -31,7 +31,7 @@ def up(
     workers: Annotated[int, typer.Option(min=1, max=64, help="Jobs that run side by side.")] = 1,
 ) -> None:
     """Run the whole service on this machine until Ctrl-C: database, queue, API and worker."""
-    with _signals_interrupt(), _started(home, port, workers) as local:
+    with signals_interrupt(), started(home, port=port, workers=workers) as local:
         _print_summary(local)
         with suppress(KeyboardInterrupt):
             local.watch(should_stop=lambda: False)
@@ -63,7 +63,7 @@ def distill(
         teacher=teacher, student=student, data=data, teacher_architecture=teacher_architecture, name=name, label=label,
         epochs=epochs, temperature=temperature, seed=seed, no_control=no_control, device=device,
     )
-    with _signals_interrupt(), _some_service(url, key, home) as (client, is_ours):
+    with signals_interrupt(), _some_service(url, key, home) as (client, is_ours):
         job = client.submit(draft.uploaded(client))
         jobs.end_as(jobs.follow_job(job, _farewell(job.id) if is_ours else None))
         saved = jobs.fetch(job, output)
@@ -80,12 +80,12 @@ def _some_service(url: str | None, key: str | None, home: Path | None) -> Iterat
         with Client(named.url, named.key) as client:
             yield client, False
         return
-    with _started(home, 0, 1) as started, Client(started.url, started.key) as client:
+    with started(home, port=0, workers=1) as ours, Client(ours.url, ours.key) as client:
         yield client, True
 
 
 @contextmanager
-def _started(home: Path | None, port: int, workers: int) -> Iterator[LocalService]:
+def started(home: Path | None, *, port: int, workers: int) -> Iterator[LocalService]:
     """A local service, with a line about what it is doing."""
     console = people()
     with console.status("starting the service") as status:
@@ -104,7 +104,7 @@ def _started(home: Path | None, port: int, workers: int) -> Iterator[LocalServic
 
 
 @contextmanager
-def _signals_interrupt() -> Iterator[None]:
+def signals_interrupt() -> Iterator[None]:
     """Have SIGTERM and the loss of the terminal stop everything as Ctrl-C does."""
     kinds = (signal.SIGTERM, signal.SIGHUP)
     before = {kind: signal.signal(kind, _interrupt) for kind in kinds}
@@ -128,8 +128,8 @@ def _answers(url: str) -> bool:
 
 def _farewell(job_id: str) -> str:
     return (
-        "\nStopping the service that this command started. The job keeps its checkpoint; go on with it: "
-        f"stillhouse up, and then: stillhouse watch {job_id}"
+        "Stopping, and with it the service that this command started. The job keeps its checkpoint. To go on with it: "
+        f"stillhouse up, and in another terminal: stillhouse watch {job_id}"
     )
 
 

@@ -10,15 +10,20 @@ import signal
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 
-def is_alive(group: int) -> bool:
-    """Whether any process of the group exists."""
+def is_alive(leader: int) -> bool:
+    """Whether a process runs. One that has ended counts as gone, even where nobody collects its exit status."""
     try:
-        os.killpg(group, 0)
+        os.kill(leader, 0)
     except (ProcessLookupError, PermissionError):
         return False
-    return True
+    try:
+        state = Path(f"/proc/{leader}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:  # no /proc here, or it ended in this moment
+        return Path("/proc/self").exists() is False
+    return state not in {"Z", "X"}
 
 
 def tell(group: int, number: int) -> None:

@@ -104,7 +104,7 @@ def _stopped_at_the_end(processes: Processes, tell: Tell) -> Iterator[None]:
     try:
         yield
     finally:
-        tell("stopping; a running job writes a checkpoint and goes on at the next start")
+        tell("stopping the service; a job that runs writes a checkpoint first")
         try:
             processes.stop()
         except BaseException:  # even Ctrl-C and a signal's exit must leave nothing running
