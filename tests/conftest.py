@@ -93,3 +93,11 @@ def stores(database: Database, tmp_path: Path) -> Stores:
 def desk(database: Database, stores: Stores) -> Desk:
     """Jobs in a clean database, once of each kind."""
     return Desk(database, stores)
+
+
+@pytest.fixture
+def postgres_desk(postgres_url: str, tmp_path: Path) -> Iterator[Desk]:
+    """Jobs in a clean PostgreSQL database, for what only happens where writers do not queue up."""
+    opened = Database(postgres_url)
+    yield Desk(opened, Stores(files=FileStore(tmp_path / "blobs"), database=DatabaseStore(opened)))
+    opened.dispose()

@@ -1,7 +1,7 @@
 """The migrations build what the models say, and can be undone."""
 
 import sqlite3
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from sqlalchemy import inspect, text
 from app.kit import migrate
 from app.kit.database import Database
 from tests.fixtures.postgres import Postgres
+from tests.fixtures.waiting import wait_until, waits_for_lock
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -46,18 +47,27 @@ def test_upgrade_downgrade_upgrade(empty_url: str) -> None:
     database.dispose()
 
 
-def test_many_may_upgrade_at_once(empty_url: str) -> None:
+def test_many_may_upgrade_one_sqlite_file_at_once(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/empty.db"
     # Processes: Alembic keeps its context in globals.
     with ProcessPoolExecutor(3, mp_context=get_context("spawn")) as pool:
-        list(pool.map(migrate.upgrade, [empty_url] * 3))
-    migrate.check(empty_url)
+        list(pool.map(migrate.upgrade, [url] * 3))
+    migrate.check(url)
 
 
-def test_a_status_that_the_graph_does_not_know_is_refused(database: Database) -> None:
-    with database.engine.connect() as connection:
-        checks = inspect(connection).get_check_constraints("jobs")
-    assert [check["name"] for check in checks] == ["ck_jobs_status"]
-    assert "cancelling" in checks[0]["sqltext"]
+def test_an_upgrade_waits_for_the_one_before(postgres: Postgres) -> None:
+    postgres.drop("stillhouse_locked")
+    url = postgres.create("stillhouse_locked")
+    database = Database(url)
+    with ThreadPoolExecutor(1) as pool:
+        with database.writing() as session:
+            session.execute(text("SELECT pg_advisory_xact_lock(7316920441)"))
+            upgrading = pool.submit(migrate.upgrade, url)
+            wait_until(lambda: waits_for_lock(database))
+            assert inspect(database.engine).get_table_names() == []
+        upgrading.result(timeout=60)
+    migrate.check(url)
+    database.dispose()
 
 
 def test_sqlite_keeps_a_log_beside_the_file(sqlite_template: Path) -> None:

@@ -11,10 +11,10 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, event, select, text, update
+from sqlalchemy import Connection, event, select, update
 from sqlalchemy.exc import StatementError
 
-from app.artifacts import service
+from app.artifacts import queries, service
 from app.artifacts.models import ArtifactRow, BlobRow, LooseBlobRow
 from app.kit.clock import now
 from app.kit.database import Database
@@ -29,11 +29,12 @@ from stillhouse.contract.failures import (
     EmptyUploadError,
     NotFoundError,
     StorageFullError,
+    UnknownArtifactError,
     UploadIncompleteError,
 )
 from stillhouse.contract.status import Status
 from tests.fixtures.jobs import Desk, upload
-from tests.fixtures.waiting import wait_until
+from tests.fixtures.waiting import wait_until, waits_for_lock
 
 BIG = bytes(range(256)) * 4096 * 2 + b"and a bit"
 
@@ -346,24 +347,63 @@ def test_another_owners_artifact_is_not_found(desk: Desk) -> None:
         service.find(session, "bob", artifact.id)
 
 
-def test_a_job_that_is_being_submitted_holds_its_artifacts(postgres_url: str, tmp_path: Path) -> None:
-    database = Database(postgres_url)
-    stores = Stores(files=FileStore(tmp_path / "blobs"), database=DatabaseStore(database))
-    desk = Desk(database, stores)
-    artifact_id = upload(database, stores).id
+def test_a_job_that_is_being_submitted_holds_its_artifacts(postgres_desk: Desk) -> None:
+    db, stores = postgres_desk.db, postgres_desk.stores
+    artifact_id = upload(db, stores).id
+    with ThreadPoolExecutor(1) as pool:
+        with db.writing() as session:
+            job_id = postgres_desk.submit_in(session, artifact_id)
+            deleting = pool.submit(service.delete, db, stores, owner="ann", artifact_id=artifact_id)
+            wait_until(lambda: waits_for_lock(db))
+        with pytest.raises(ArtifactInUseError, match=job_id):
+            deleting.result(timeout=20)
 
-    def is_waiting() -> bool:
-        with database.reading() as session:
-            return bool(session.scalar(text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")))
+
+def test_a_job_that_comes_too_late_finds_its_artifact_gone(postgres_desk: Desk) -> None:
+    db = postgres_desk.db
+    artifact_id = upload(db, postgres_desk.stores).id
+
+    def submit() -> None:
+        with db.writing() as session:
+            postgres_desk.submit_in(session, artifact_id)
 
     with ThreadPoolExecutor(1) as pool:
-        with database.writing() as session:
-            job = desk.submit_in(session, artifact_id)
-            deleting = pool.submit(service.delete, database, stores, owner="ann", artifact_id=artifact_id)
-            wait_until(is_waiting)
-        with pytest.raises(ArtifactInUseError, match=job):
-            deleting.result(timeout=20)
-    database.dispose()
+        with db.writing() as session:
+            service.discard(session, [artifact_id])
+            submitting = pool.submit(submit)
+            wait_until(lambda: waits_for_lock(db))
+        with pytest.raises(UnknownArtifactError):
+            submitting.result(timeout=20)
+
+
+def test_bytes_that_come_again_while_they_leave(postgres_desk: Desk) -> None:
+    db, stores = postgres_desk.db, postgres_desk.stores
+    first = upload(db, stores)
+    with ThreadPoolExecutor(1) as pool:
+        with db.writing() as session:
+            service.discard(session, [first.id])
+            coming = pool.submit(upload, db, stores)
+            wait_until(lambda: waits_for_lock(db))
+        second = coming.result(timeout=20)
+    assert second.blob_id != first.blob_id
+    service.sweep(db, stores)
+    assert read(stores, second) == b"bytes"
+
+
+def test_bytes_that_leave_while_they_come_again(postgres_desk: Desk) -> None:
+    db, stores = postgres_desk.db, postgres_desk.stores
+    first = upload(db, stores)
+    with ThreadPoolExecutor(1) as pool:
+        with db.writing() as session:
+            blob = session.scalars(queries.same_bytes("ann", first.sha256, "files")).one()
+            leaving = pool.submit(service.delete, db, stores, owner="ann", artifact_id=first.id)
+            wait_until(lambda: waits_for_lock(db))
+            session.add(ArtifactRow(
+                id="art_2", owner="ann", kind="data", name="n", format="idx", size=5, blob=blob, facts={},
+            ))
+        leaving.result(timeout=20)
+    with db.reading() as session:
+        assert read(stores, service.find(session, "ann", "art_2")) == b"bytes"
 
 
 # Lists

@@ -3,22 +3,17 @@
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import select
 
 from app.jobs import life, service
 from app.jobs.models import JobAttemptRow, JobRow
-from app.kit.database import Database
-from app.storage.database import DatabaseStore
-from app.storage.files import FileStore
-from app.storage.stores import Stores
 from stillhouse.contract.events import StatusChanged
 from stillhouse.contract.resources import QueuePlace
 from stillhouse.contract.status import Phase, Request, Status
 from tests.fixtures.jobs import LEASE, Desk
-from tests.fixtures.waiting import wait_until
+from tests.fixtures.waiting import wait_until, waits_for_lock
 
 EPOCH = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -81,22 +76,14 @@ def test_no_job_is_claimed_twice_and_none_is_left(desk: Desk) -> None:
         assert session.query(JobAttemptRow).count() == len(jobs)
 
 
-def test_a_row_that_is_locked_for_a_moment_is_not_missed(postgres_url: str, tmp_path: Path) -> None:
-    database = Database(postgres_url)
-    desk = Desk(database, Stores(files=FileStore(tmp_path), database=DatabaseStore(database)))
-    job_id = desk.submit()
+def test_a_row_that_is_locked_for_a_moment_is_not_missed(postgres_desk: Desk) -> None:
+    job_id = postgres_desk.submit()
     with ThreadPoolExecutor(1) as pool:
-        with database.writing() as session:
+        with postgres_desk.db.writing() as session:
             session.execute(select(JobRow).with_for_update())
-            claiming = pool.submit(desk.claim)
-            wait_until(lambda: is_waiting(database))
+            claiming = pool.submit(postgres_desk.claim)
+            wait_until(lambda: waits_for_lock(postgres_desk.db))
         assert claiming.result(timeout=10).job_id == job_id
-    database.dispose()
-
-
-def is_waiting(database: Database) -> bool:
-    with database.reading() as session:
-        return bool(session.scalar(text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")))
 
 
 def test_priority_goes_first(desk: Desk) -> None:

@@ -32,6 +32,7 @@ from stillhouse.contract.resources import MetricSeries
 from stillhouse.contract.status import AFTER_LOSS, LEASED, TERMINAL, TRANSITIONS, Phase, Request, Status, may_follow
 from tests.fixtures.jobs import LEASE, Desk, upload
 from tests.fixtures.reports import small_report
+from tests.fixtures.waiting import wait_until, waits_for_lock
 
 NOTE = Noted(code="n", message="m")
 FINISHED = Finished(report=small_report(), files=[])
@@ -75,6 +76,10 @@ def take_over_alone(desk: Desk, claim: life.Claim) -> None:
     assert desk.claim(claim.worker).job_id == claim.job_id
 
 
+def give_to_another(desk: Desk, claim: life.Claim) -> None:
+    desk.set(claim.job_id, lease_worker="worker-2")
+
+
 def finish(desk: Desk, claim: life.Claim) -> None:
     assert life.fail(desk.db, claim, FAILURE) is Status.FAILED
 
@@ -88,7 +93,7 @@ def contents(desk: Desk) -> list[tuple[object, ...]]:
         ]
 
 
-@pytest.mark.parametrize("taking", [take_back, take_over, take_over_alone, finish])
+@pytest.mark.parametrize("taking", [take_back, take_over, take_over_alone, give_to_another, finish])
 @pytest.mark.parametrize("write", WRITES)
 def test_whoever_lost_the_job_writes_nothing(
     desk: Desk, write: str, taking: Callable[[Desk, life.Claim], None]
@@ -190,6 +195,17 @@ def test_cancelling_and_claiming_at_once_leave_one_truth(desk: Desk) -> None:
         row = desk.row(job_id)
         assert outcomes[job_id] is row.status
         assert row.status is (Status.CANCELLING if job_id in claims else Status.CANCELLED)
+
+
+def test_cancelling_waits_for_a_claim_that_was_first(postgres_desk: Desk) -> None:
+    job_id = postgres_desk.submit()
+    row = postgres_desk.row(job_id)
+    with ThreadPoolExecutor(1) as pool:
+        with postgres_desk.db.writing() as session:
+            log.change_status(session, row, Status.RUNNING, "claimed")
+            cancelling = pool.submit(postgres_desk.cancel, job_id)
+            wait_until(lambda: waits_for_lock(postgres_desk.db))
+        assert cancelling.result(timeout=10) is Status.CANCELLING
 
 
 # Letting go
