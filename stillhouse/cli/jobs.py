@@ -2,6 +2,8 @@
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
@@ -86,12 +88,7 @@ def watch(
     """Show a job as it runs, until it ends. Ctrl-C stops watching, not the job."""
     with connected(url, key) as client:
         handle = find_job(client, job)
-        if as_json:
-            for recorded in handle.watch():
-                sys.stdout.write(recorded.model_dump_json() + "\n")
-                sys.stdout.flush()
-            end_as(handle.refresh())
-        end_as(follow_job(handle))
+        end_as(_follow_as_json(handle) if as_json else follow_job(handle))
 
 
 def list_jobs(
@@ -196,15 +193,31 @@ def follow_job(handle: JobHandle, farewell: str | None = None) -> Job:
     """Watch a job to its end; Ctrl-C says how to come back to it, or what `farewell` says."""
     console = people()
     console.print(f"watching {handle.id}" + ("" if farewell else " (Ctrl-C stops watching, not the job)"))
-    try:
+    with _farewell(handle, farewell):
         follow(console, handle.watch())
+    return handle.refresh()
+
+
+def _follow_as_json(handle: JobHandle) -> Job:
+    with _farewell(handle, None):
+        for recorded in handle.watch():
+            sys.stdout.write(recorded.model_dump_json() + "\n")
+            sys.stdout.flush()
+    return handle.refresh()
+
+
+@contextmanager
+def _farewell(handle: JobHandle, text: str | None) -> Iterator[None]:
+    """Have Ctrl-C say what becomes of the job."""
+    try:
+        yield
     except KeyboardInterrupt as error:
-        console.print(farewell or (
+        goes_on = (
             f"Stopped watching; the job goes on. Come back: stillhouse watch {handle.id}. "
             f"Cancel it: stillhouse cancel {handle.id}"
-        ), soft_wrap=True)
+        )
+        people().print(text or goes_on, soft_wrap=True)
         raise typer.Exit(Exit.INTERRUPTED) from error
-    return handle.refresh()
 
 
 def end_as(job: Job) -> None:

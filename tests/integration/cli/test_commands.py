@@ -1,0 +1,206 @@
+"""Commands against a service that answers as the test says: what is printed where, and how they exit."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import Result
+
+from tests.fixtures.scripted_service import Reply, ScriptedService, a_job, a_stream, an_event, as_json, problem
+from tests.integration.cli.conftest import Run
+
+JOB = "job_00000000000000000001"
+SPEC = '{"teacher": {}}'
+
+
+def job_that(status: str, **fields: Any) -> Reply:  # noqa: ANN401 - fields of a job
+    return as_json(a_job(JOB, status=status, terminal=status in {"succeeded", "failed", "cancelled"}, **fields))
+
+
+def watched(service: ScriptedService, status: str, **fields: Any) -> None:  # noqa: ANN401 - fields of a job
+    service.on("GET", f"/jobs/{JOB}", job_that(status, **fields))
+    last = an_event(1, {"type": "status", "status": status, "reason": "over"})
+    stream = Reply(a_stream(last, ends=True), headers={"Content-Type": "text/event-stream"})
+    service.on("GET", f"/jobs/{JOB}/events", stream)
+
+
+def test_submit_prints_the_id_alone_on_standard_output(service: ScriptedService, run: Run, tmp_path: Path) -> None:
+    service.on("POST", "/jobs", as_json(a_job(JOB, status="queued"), 202))
+    file = tmp_path / "job.json"
+    file.write_text(SPEC)
+    result = run("submit", str(file))
+    assert (result.exit_code, result.stdout) == (0, f"{JOB}\n")
+    assert f"stillhouse watch {JOB}" in result.stderr
+    assert json.loads(service.seen[0].body) == {"teacher": {}}
+
+
+def test_submit_reads_standard_input(service: ScriptedService, run: Run) -> None:
+    service.on("POST", "/jobs", as_json(a_job(JOB, status="queued"), 202))
+    assert run("submit", "-", "--json", stdin=SPEC).exit_code == 0
+    assert json.loads(service.seen[0].body) == {"teacher": {}}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["submit"], "give either a job spec"),
+        (["submit", "no-such-file.json"], "there is no file no-such-file.json"),
+        (["submit", __file__], "is not JSON"),
+        (["submit", "--teacher", "x.safetensors"], "--data"),
+        (["submit", "--teacher", "x.safetensors", "--data", "."], "there is no teacher file"),
+        (["distill", "x.safetensors", "--student", "mlp:64", "--data", "."], "there is no teacher file"),
+        (["list", "--label", "nonsense"], "KEY=VALUE"),
+        (["download", "--format", "pickle"], "--format"),
+        (["upload", "no-such-file"], "does not exist"),
+        (["frobnicate"], "No such command"),
+    ],
+)
+def test_wrong_usage_exits_with_2_and_says_what_to_write(run: Run, arguments: list[str], told: str) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert told in " ".join(result.stderr.replace("│", " ").split())
+    assert result.stdout == ""
+
+
+def test_a_refusal_exits_with_3_and_names_each_field(service: ScriptedService, run: Run) -> None:
+    errors = [
+        {"pointer": "/student/hiden", "detail": "unknown key", "suggestion": "hidden"},
+        {"pointer": "/data", "detail": "is required"},
+    ]
+    service.on("POST", "/jobs", problem(422, "invalid_spec", title="The job spec is not valid", errors=errors))
+    result = run("submit", "-", stdin=SPEC)
+    assert result.exit_code == 3
+    assert result.stderr.splitlines() == [
+        "error: The job spec is not valid. [invalid_spec]",
+        "  student.hiden: unknown key Did you mean `hidden`?",
+        "  data: is required",
+    ]
+
+
+def test_a_refused_action_tells_what_is_allowed(service: ScriptedService, run: Run) -> None:
+    service.on("GET", f"/jobs/{JOB}", job_that("succeeded"))
+    service.on("POST", f"/jobs/{JOB}/cancel", problem(409, "illegal_action", "It has ended.", allowed_actions=[]))
+    result = run("cancel", JOB)
+    assert result.exit_code == 3
+    assert "It has ended. [illegal_action]" in result.stderr
+    assert "nothing; its status is final" in result.stderr
+
+
+def test_a_wrong_key_tells_where_to_give_one(service: ScriptedService, run: Run) -> None:
+    service.on("GET", "/jobs", problem(401, "unauthenticated"))
+    result = run("list")
+    assert result.exit_code == 3
+    assert "STILLHOUSE_API_KEY" in result.stderr
+
+
+def test_a_broken_service_tells_the_id_of_the_request(service: ScriptedService, run: Run) -> None:
+    service.on("GET", "/jobs", problem(500, "internal_error", request_id="req_1"))
+    result = run("list")
+    assert result.exit_code == 1
+    assert "req_1" in result.stderr
+
+
+def test_no_service_exits_with_4(service: ScriptedService, run: Run) -> None:
+    service.stop()
+    result = run("list")
+    assert result.exit_code == 4
+    assert "connection refused" in result.stderr
+    assert "stillhouse up" in result.stderr
+    assert result.stderr.count("trying again") == 1
+
+
+def test_no_known_service_exits_with_4(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("STILLHOUSE_URL")
+    monkeypatch.chdir(tmp_path)
+    result = run("list")
+    assert result.exit_code == 4
+    assert "stillhouse up" in result.stderr
+
+
+@pytest.mark.parametrize(("status", "code"), [("succeeded", 0), ("failed", 1), ("cancelled", 5)])
+def test_watch_exits_as_the_job_ended(service: ScriptedService, run: Run, status: str, code: int) -> None:
+    watched(service, status)
+    result = run("watch", JOB)
+    assert result.exit_code == code
+    assert f"{status}: over" in result.stderr
+    assert result.stdout == ""
+
+
+def test_a_failed_job_says_why_where_and_what_to_do(service: ScriptedService, run: Run) -> None:
+    watched(service, "failed", error={
+        "code": "diverged", "message": "The loss became NaN; lower the learning rate.", "blame": "user",
+        "retryable": False, "step": 7, "param": "/training/optimizer/learning_rate",
+    })
+    result = run("watch", JOB)
+    assert "the job failed at step 7: The loss became NaN; lower the learning rate. [diverged]" in result.stderr
+    assert "training.optimizer.learning_rate" in result.stderr
+    assert f"stillhouse logs {JOB}" in result.stderr
+
+
+def test_watch_can_speak_json(service: ScriptedService, run: Run) -> None:
+    watched(service, "succeeded")
+    result = run("watch", JOB, "--json")
+    assert [json.loads(line)["seq"] for line in result.stdout.splitlines()] == [1]
+    assert result.stderr == ""
+
+
+def test_every_read_speaks_json(service: ScriptedService, run: Run) -> None:
+    service.on("GET", f"/jobs/{JOB}", job_that("running"))
+    service.on("GET", "/jobs", as_json({"data": [a_job(JOB)]}))
+    service.on("GET", "/artifacts", as_json({"data": []}))
+    service.on("GET", "/keys", as_json({"data": []}))
+    service.on("GET", f"/jobs/{JOB}/logs", as_json([]))
+
+    def answered(result: Result) -> Any:  # noqa: ANN401 - any JSON
+        assert (result.exit_code, result.stderr) == (0, "")
+        return json.loads(result.stdout)
+
+    assert answered(run("show", JOB, "--json"))["id"] == JOB
+    assert [job["id"] for job in answered(run("list", "--json"))] == [JOB]
+    assert answered(run("artifacts", "--json")) == []
+    assert answered(run("keys", "list", "--json")) == []
+    assert answered(run("logs", JOB, "--json")) == []
+
+
+def test_names_of_users_are_shown_as_they_are(service: ScriptedService, run: Run) -> None:
+    service.on("GET", "/jobs", as_json({"data": [a_job(JOB, name="[red]mine[/] [x]")]}))
+    assert "[red]mine[/] [x]" in run("list").stdout
+
+
+def test_ids_are_never_cut_in_a_pipe(service: ScriptedService, run: Run) -> None:
+    service.on("GET", "/jobs", as_json({"data": [a_job(JOB, name="n" * 128)]}))
+    line = run("list").stdout.splitlines()[1]
+    assert line.startswith(JOB)
+    assert "n" * 128 in line
+
+
+def test_last_is_the_newest_job(service: ScriptedService, run: Run) -> None:
+    service.on("GET", "/jobs", as_json({"data": [a_job(JOB)]}))
+    service.on("GET", f"/jobs/{JOB}", job_that("queued", queue={"position": 3, "reason": "two jobs are before it"}))
+    result = run("show")
+    assert "number 3 in the queue" in result.stdout
+    assert "two jobs are before it" in result.stdout
+
+
+def test_last_of_none_is_told(service: ScriptedService, run: Run) -> None:
+    service.on("GET", "/jobs", as_json({"data": []}))
+    result = run("show")
+    assert (result.exit_code, "no job yet" in result.stderr) == (2, True)
+
+
+def test_an_unreadable_bundle_is_told(run: Run, tmp_path: Path) -> None:
+    for name in ("student.zip", "input.npy"):
+        (tmp_path / name).write_text("neither")
+    result = run("predict", str(tmp_path / "student.zip"), str(tmp_path / "input.npy"))
+    assert result.exit_code == 1
+    assert "not a readable bundle" in result.stderr
+
+
+def test_a_secret_is_printed_alone(service: ScriptedService, run: Run) -> None:
+    made = {
+        "id": "key_1", "name": "ci", "prefix": "sk_abc", "created_at": "2026-01-02T03:04:05Z", "secret": "sk_abcdef",
+    }
+    service.on("POST", "/keys", as_json(made, 201))
+    result = run("keys", "create", "ci")
+    assert (result.exit_code, result.stdout) == (0, "sk_abcdef\n")
