@@ -31,10 +31,13 @@ def up(
     workers: Annotated[int, typer.Option(min=1, max=64, help="Jobs that run side by side.")] = 1,
 ) -> None:
     """Run the whole service on this machine until Ctrl-C: database, queue, API and worker."""
-    with signals_interrupt(), started(home, port=port, workers=workers) as local:
+    with (
+        signals_interrupt(),
+        started(home, port=port, workers=workers) as local,
+        suppress(KeyboardInterrupt),
+    ):
         _print_summary(local)
-        with suppress(KeyboardInterrupt):
-            local.watch(should_stop=lambda: False)
+        local.watch(should_stop=lambda: False)
 
 
 def distill(

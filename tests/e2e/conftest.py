@@ -1,0 +1,56 @@
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from stillhouse.local import LocalService, running
+from tests.fixtures.small_mnist import MNIST, write_small_mnist
+
+ROOT = Path(__file__).parents[2]
+NOOP = {"STILLHOUSE_ENGINE": "tests.fixtures.noop_engine"}
+Command = Callable[..., list[str]]
+
+
+def command(*arguments: str) -> list[str]:
+    """`stillhouse ...`, as the console script runs it."""
+    return [sys.executable, "-c", "from stillhouse.cli import main; main()", *arguments]
+
+
+def environment_of(home: Path, **more: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("STILLHOUSE_")}
+    return {**kept, "PYTHONPATH": str(ROOT), "STILLHOUSE_HOME": str(home), **more}
+
+
+@pytest.fixture(scope="session")
+def small_mnist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with 2,000 training and 500 test images."""
+    return write_small_mnist(tmp_path_factory.mktemp("mnist"), num_train=2000, num_test=500)
+
+
+@pytest.fixture(scope="session")
+def teacher() -> Path:
+    """The teacher of the MNIST example."""
+    return MNIST / "teacher.safetensors"
+
+
+@pytest.fixture(scope="module")
+def counting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalService]:
+    """A whole service whose jobs only count."""
+    with running(tmp_path_factory.mktemp("home"), environment=NOOP) as local:
+        yield local
+
+
+@pytest.fixture
+def stillhouse(counting: LocalService, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs a command against the counting service, in a folder of its own."""
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command(*arguments), cwd=tmp_path, env=environment_of(counting.home), capture_output=True, text=True,
+            check=False, timeout=120,
+        )
+
+    return run
