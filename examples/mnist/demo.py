@@ -18,7 +18,7 @@ from stillhouse import Client, wording
 from stillhouse.cli import jobs
 from stillhouse.cli.drafting import draft
 from stillhouse.cli.exits import Exit, tell_error, told_plainly
-from stillhouse.cli.output import answers, people, report_table
+from stillhouse.cli.output import answers, report_table, tell
 from stillhouse.cli.serving import signals_interrupt, started
 from stillhouse.contract.report import Report
 
@@ -62,7 +62,7 @@ def main() -> int:
         return Exit.FAILED
     except typer.Exit as end:
         return end.exit_code
-    say(f"\nEverything that was started is stopped. It took {time.monotonic() - began:.0f} s in all.")
+    tell(f"\nEverything that was started is stopped. It took {time.monotonic() - began:.0f} s in all.")
     return Exit.OK
 
 
@@ -70,28 +70,23 @@ def distil_mnist() -> None:
     """Service, upload, job, download, proof, table."""
     wanted = draft(teacher=str(TEACHER), student="mlp:64", data=HERE, name="mnist-demo")
     with started(HOME, port=0, workers=1) as local, Client(local.url, local.key) as client:
-        say(f"[bold]1.[/] the service is up at {local.url}: API, queue, database and one worker")
-        say("[bold]2.[/] uploading the teacher and MNIST")
+        tell(f"[bold]1.[/] the service is up at {local.url}: API, queue, database and one worker")
+        tell("[bold]2.[/] uploading the teacher and MNIST")
         spec = wanted.uploaded(client)
-        say("[bold]3.[/] a job with only teacher, student and data: distil into 784-64-10")
+        tell("[bold]3.[/] a job with only teacher, student and data: distil into 784-64-10")
         job = client.submit(spec)
         jobs.end_as(jobs.follow_job(job, farewell="stopping"))
-        say("[bold]4.[/] downloading the compressed model")
+        tell("[bold]4.[/] downloading the compressed model")
         bundle = jobs.fetch(job, HOME / "student.zip")
         page = job.report_html(HOME / "report.html")
         report = job.report()
-    say("[bold]5.[/] opening it in a fresh process, without the service")
+    tell("[bold]5.[/] opening it in a fresh process, without the service")
     check_bundle(bundle, report)
     answers().print()
     answers().print(report_table(report))
     for sentence in (wording.verdict(report), wording.gain_sentence(report)):
-        answers().print(escape(sentence), soft_wrap=True)
+        answers().print(escape(sentence))
     answers().print(f"\nmodel   {bundle}\nreport  {page}", soft_wrap=True, markup=False)
-
-
-def say(text: str) -> None:
-    """A line for people."""
-    people().print(text, soft_wrap=True)
 
 
 def check_bundle(bundle: Path, report: Report) -> None:
@@ -102,7 +97,7 @@ def check_bundle(bundle: Path, report: Report) -> None:
     if done.returncode != 0:
         raise DemoFailedError(f"the bundle could not be used in a fresh process:\n{done.stderr}")
     told = json.loads(done.stdout)
-    say(
+    tell(
         f"   the first test image is a {told['truth']}; the student answers {told['answer']} "
         f"({wording.percent(told['probability'])})\n   on all test images it is right on "
         f"{wording.percent(told['accuracy'])}"

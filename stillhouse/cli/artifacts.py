@@ -9,7 +9,7 @@ from rich.markup import escape
 
 from stillhouse import wording
 from stillhouse.cli.connecting import Json, Key, Url, connected
-from stillhouse.cli.output import age, answers, people, plain_table, print_json
+from stillhouse.cli.output import age, answers, people, plain_table, print_json, tell
 from stillhouse.cli.transfers import transfer_bar
 from stillhouse.contract.resources import UploadFormat, UploadKind
 
@@ -48,7 +48,7 @@ def artifacts(
     with connected(url, key) as client:
         if delete:
             client.delete_artifact(delete)
-            people().print(f"deleted {escape(delete)}")
+            tell(f"deleted {escape(delete)}")
             return
         found = list(islice(client.artifacts(kind=kind), limit))
     if as_json:
@@ -63,5 +63,5 @@ def artifacts(
     if found:
         answers().print(table)
     else:
-        people().print("nothing is stored")
+        tell("nothing is stored")
 

@@ -11,7 +11,7 @@ import typer
 from pydantic import ValidationError
 from rich.markup import escape
 
-from stillhouse.cli.output import people
+from stillhouse.cli.output import tell
 from stillhouse.client.errors import ServiceUnreachableError, StillhouseApiError, StillhouseClientError
 from stillhouse.contract.failures import Failure, FieldError
 from stillhouse.local.errors import LocalServiceError
@@ -66,7 +66,7 @@ def told_plainly() -> Iterator[None]:
         tell_error(str(error))
         raise typer.Exit(Exit.FAILED) from error
     except KeyboardInterrupt as error:
-        people().print("interrupted")
+        tell("interrupted")
         raise typer.Exit(Exit.INTERRUPTED) from error
     except OSError as error:
         _tell_os_error(error)
@@ -75,10 +75,9 @@ def told_plainly() -> Iterator[None]:
 
 def tell_error(message: str, advice: str | None = None) -> None:
     """Print what is wrong, and what to do."""
-    console = people()
-    console.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
+    tell(f"[bold red]error:[/] {escape(message)}")
     if advice:
-        console.print(escape(advice), soft_wrap=True)
+        tell(escape(advice))
 
 
 def tell_api_error(error: StillhouseApiError) -> None:
@@ -86,16 +85,16 @@ def tell_api_error(error: StillhouseApiError) -> None:
     headline = error.problem.title if error.errors else error.message
     tell_error(f"{headline.rstrip('.')}. [{error.code}]")
     for wrong in error.errors:
-        people().print(_field(wrong), soft_wrap=True)
+        tell(_field(wrong))
     if error.param and not error.errors:
-        people().print(f"  at {escape(field_name(error.param))}", soft_wrap=True)
+        tell(f"  at {escape(field_name(error.param))}")
     if error.problem.allowed_actions is not None:
         allowed = ", ".join(error.allowed_actions) or "nothing; its status is final"
-        people().print(f"What this job's status allows: {allowed}.", soft_wrap=True)
+        tell(f"What this job's status allows: {allowed}.")
     if error.code in _ADVICE:
-        people().print(escape(_ADVICE[error.code]), soft_wrap=True)
+        tell(escape(_ADVICE[error.code]))
     if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR and error.problem.request_id:
-        people().print(f"The service's log has the details under request {escape(error.problem.request_id)}.")
+        tell(f"The service's log has the details under request {escape(error.problem.request_id)}.")
 
 
 def tell_failure(failure: Failure) -> None:
@@ -103,9 +102,9 @@ def tell_failure(failure: Failure) -> None:
     at = f" at step {failure.step}" if failure.step is not None else ""
     tell_error(f"the job failed{at}: {failure.message} [{failure.code}]")
     if failure.param:
-        people().print(f"  at {escape(field_name(failure.param))}", soft_wrap=True)
+        tell(f"  at {escape(field_name(failure.param))}")
     if failure.retryable:
-        people().print("This was not the spec's fault: the same job may succeed when it is submitted again.")
+        tell("This was not the spec's fault: the same job may succeed when it is submitted again.")
 
 
 def field_name(pointer: str) -> str:
@@ -144,7 +143,7 @@ class _Retries(logging.Handler):
         text = record.getMessage()
         is_retry = text.startswith("stamina")
         if not (is_retry and self.is_told):
-            people().print("no answer; trying again" if is_retry else escape(text), style="yellow")
+            tell(f"[yellow]{'no answer; trying again' if is_retry else escape(text)}[/]")
         self.is_told = self.is_told or is_retry
 
 

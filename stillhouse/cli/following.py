@@ -70,7 +70,7 @@ def follow(console: Console, events: Iterable[RecordedEvent]) -> JobState:
     with _view(console) as show:
         for recorded in events:
             for line in lines(state, recorded):
-                console.print(line, soft_wrap=True)
+                console.print(line, soft_wrap=not console.is_terminal)
             state.take(recorded)
             show(state, recorded)
     return state
@@ -81,8 +81,8 @@ def lines(state: JobState, recorded: RecordedEvent) -> Iterator[str]:
     event = recorded.event
     if isinstance(event, PhaseStarted | StatusChanged) and state.phase and state.phase_began:
         seconds = max(0.0, (recorded.at - state.phase_began).total_seconds())
-        line = f"  {escape(phase_words(state.phase)):<24} {wording.seconds(seconds):>9}  {measures(state.metrics)}"
-        yield line.rstrip()
+        reached = measures(state.metrics, with_terms=False)
+        yield f"  {escape(phase_words(state.phase)):<24} {wording.seconds(seconds):>9}  {reached}".rstrip()
     if isinstance(event, StatusChanged):
         yield f"{coloured(str(event.status))}: {escape(event.reason)}"
     elif isinstance(event, Noted):
@@ -97,19 +97,20 @@ def phase_words(phase: str | None) -> str:
     return _PHASE_WORDS[Phase(phase)] if phase in set(Phase) else phase.replace("_", " ")
 
 
-def measures(metrics: Mapping[str, float]) -> str:
-    """The loss with its terms, then the scores on validation, in one line."""
+def measures(metrics: Mapping[str, float], *, with_terms: bool = True) -> str:
+    """The loss and its terms, then the score on validation, in one line."""
     parts = []
     if "loss" in metrics:
-        terms = [f"{name.removeprefix('loss.')} {value:.4g}" for name, value in metrics.items() if _is_term(name)]
-        parts.append(f"loss {metrics['loss']:.4g}" + (f" ({', '.join(terms)})" if terms else ""))
-    scores = [name for name in ("accuracy", "agreement") if f"validation.{name}" in metrics]
-    parts += [f"validation {name} {wording.percent(metrics[f'validation.{name}'])}" for name in scores]
+        parts.append(f"loss {metrics['loss']:.4g}" + (_terms(metrics) if with_terms else ""))
+    score = next((name for name in ("accuracy", "agreement") if f"validation.{name}" in metrics), None)
+    if score:
+        parts.append(f"validation {score} {wording.percent(metrics[f'validation.{score}'])}")
     return "  ".join(parts)
 
 
-def _is_term(name: str) -> bool:
-    return name.startswith("loss.")
+def _terms(metrics: Mapping[str, float]) -> str:
+    terms = [f"{name.removeprefix('loss.')} {value:.4g}" for name, value in metrics.items() if name.startswith("loss.")]
+    return f" ({', '.join(terms)})" if terms else ""
 
 
 def steps(state: JobState) -> str:
@@ -158,18 +159,16 @@ def _line_view(console: Console) -> Show:
 @contextmanager
 def _live_view(console: Console) -> Iterator[Show]:
     """A bar that moves, with the loss and the scores below it."""
-    progress = Progress(
-        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(),
-        TextColumn("{task.fields[details]}"), console=console,
-    )
-    task = progress.add_task(phase_words(None), total=100.0, details="")
-    below = Text(style="dim", no_wrap=True, overflow="ellipsis")
+    columns = (SpinnerColumn(), TextColumn("{task.description:<22}"), BarColumn(), TaskProgressColumn())
+    progress = Progress(*columns, console=console)
+    task = progress.add_task(phase_words(None), total=100.0)
+    below = Text(no_wrap=True, overflow="ellipsis")
     with Live(Group(progress, below), console=console, transient=True, refresh_per_second=8):
 
         def show(state: JobState, _recorded: RecordedEvent) -> None:
-            details = "  ".join(part for part in (steps(state), speed(state), remaining(state)) if part)
             description = phase_words(state.phase) if state.status == Status.RUNNING else state.status
-            progress.update(task, description=escape(description), completed=state.percent, details=details)
-            below.plain = f"  {measures(state.metrics)}"
+            progress.update(task, description=escape(description), completed=state.percent)
+            details = "  ".join(part for part in (steps(state), speed(state), remaining(state)) if part)
+            below.plain = f"  {details}\n  {measures(state.metrics)}"
 
         yield show

@@ -26,6 +26,7 @@ from stillhouse.cli.output import (
     print_json,
     report_table,
     stage,
+    tell,
 )
 from stillhouse.cli.shorthand import labels
 from stillhouse.cli.transfers import transfer_bar
@@ -78,7 +79,7 @@ def submit(
         if watch:
             end_as(follow_job(job))
         elif not as_json:
-            people().print(f"queued. Follow it: stillhouse watch {job.id}")
+            tell(f"queued. Follow it: stillhouse watch {job.id}")
 
 
 def watch(
@@ -109,7 +110,7 @@ def list_jobs(
     elif jobs:
         answers().print(job_table(jobs))
     else:
-        people().print("no jobs")
+        tell("no jobs")
 
 
 def show(job: JobId = "last", *, as_json: Json = False, url: Url = None, key: Key = None) -> None:
@@ -129,7 +130,7 @@ def cancel(job: JobId, *, as_json: Json = False, url: Url = None, key: Key = Non
     if as_json:
         print_json(after)
     else:
-        people().print(f"{after.id} is {coloured(str(after.status))}")
+        tell(f"{after.id} is {coloured(str(after.status))}")
 
 
 def download(
@@ -170,10 +171,10 @@ def logs(
         print_json(found)
         return
     for log in found:
-        people().print(f"attempt {log.attempt}: {log.outcome or 'not ended'}{', middle left out' * log.truncated}")
+        tell(f"attempt {log.attempt}: {log.outcome or 'not ended'}{', middle left out' * log.truncated}")
         sys.stdout.write(log.text if log.text.endswith("\n") or not log.text else f"{log.text}\n")
     if not found:
-        people().print("no logs yet")
+        tell("no logs yet")
 
 
 def read_spec(file: Path) -> dict[str, Any]:
@@ -216,7 +217,7 @@ def _farewell(handle: JobHandle, text: str | None) -> Iterator[None]:
             f"Stopped watching; the job goes on. Come back: stillhouse watch {handle.id}. "
             f"Cancel it: stillhouse cancel {handle.id}"
         )
-        people().print(text or goes_on, soft_wrap=True)
+        tell(text or goes_on)
         raise typer.Exit(Exit.INTERRUPTED) from error
 
 
@@ -224,7 +225,7 @@ def end_as(job: Job) -> None:
     """Exit as the job ended; returns only if it succeeded."""
     if job.error is not None:
         tell_failure(job.error)
-        people().print(f"What the trainer printed: stillhouse logs {job.id}")
+        tell(f"What the trainer printed: stillhouse logs {job.id}")
     code = _ENDS.get(Status(job.status), Exit.FAILED) if job.status in set(Status) else Exit.FAILED
     if code != Exit.OK:
         raise typer.Exit(code)
@@ -242,8 +243,8 @@ def print_report(handle: JobHandle) -> None:
     console = answers()
     if found.subjects:
         console.print(report_table(found))
-    console.print(escape(verdict(found)), soft_wrap=True)
-    console.print(escape(gain_sentence(found)), soft_wrap=True)
+    console.print(escape(verdict(found)))
+    console.print(escape(gain_sentence(found)))
 
 
 def _print_job(job: Job) -> None:

@@ -7,7 +7,7 @@ from rich.markup import escape
 
 from stillhouse import wording
 from stillhouse.cli.connecting import Json, Key, Url, connected
-from stillhouse.cli.output import age, answers, people, plain_table, print_json
+from stillhouse.cli.output import age, answers, plain_table, print_json, tell
 
 keys = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.")
 
@@ -44,7 +44,7 @@ def create_key(
         print_json(made)
         return
     answers().print(made.secret)
-    people().print(f"key {made.id}; keep the secret, it is not shown again")
+    tell(f"key {made.id}; keep the secret, it is not shown again")
 
 
 @keys.command("revoke")
@@ -55,4 +55,4 @@ def revoke_key(
     """Make a key useless from now on."""
     with connected(url, key) as client:
         client.revoke_key(key_id)
-    people().print(f"revoked {escape(key_id)}")
+    tell(f"revoked {escape(key_id)}")

@@ -36,6 +36,12 @@ def people() -> Console:
     return Console(stderr=True, highlight=False)
 
 
+def tell(markup: str) -> None:
+    """A line for people; broken between words on a terminal, never in a log."""
+    console = people()
+    console.print(markup, soft_wrap=not console.is_terminal)
+
+
 def print_json(value: BaseModel | Iterable[BaseModel] | Mapping[str, Any]) -> None:
     """A resource, or a list of them, as JSON."""
     sys.stdout.write(json.dumps(_plain(value), indent=2, ensure_ascii=False) + "\n")

@@ -10,7 +10,7 @@ from rich.markup import escape
 from stillhouse import wording
 from stillhouse.cli.connecting import Json
 from stillhouse.cli.exits import Exit, tell_error
-from stillhouse.cli.output import answers, people, plain_table, print_json
+from stillhouse.cli.output import answers, plain_table, print_json, tell
 
 
 def predict(
@@ -34,7 +34,7 @@ def predict(
         tell_error(str(error))
         raise typer.Exit(Exit.FAILED) from error
     if found.note:
-        people().print(escape(found.note))
+        tell(escape(found.note))
     if as_json:
         print_json({
             "label_names": list(found.label_names),
@@ -49,4 +49,4 @@ def predict(
         table.add_row(str(number), escape(one.label), wording.percent(one.probability))
     answers().print(table)
     if len(found.predictions) > limit:
-        people().print(f"... and {len(found.predictions) - limit:,} more; see them with --limit or --json")
+        tell(f"... and {len(found.predictions) - limit:,} more; see them with --limit or --json")

@@ -13,7 +13,7 @@ from rich.markup import escape
 
 from stillhouse.cli import drafting, jobs
 from stillhouse.cli.connecting import Key, Url
-from stillhouse.cli.output import people
+from stillhouse.cli.output import people, tell
 from stillhouse.client import Client
 from stillhouse.home import find_service, local_address
 from stillhouse.local.service import DEFAULT_PORT, LocalService, running
@@ -71,7 +71,7 @@ def distill(
         jobs.end_as(jobs.follow_job(job, _farewell(job.id) if is_ours else None))
         saved = jobs.fetch(job, output)
         jobs.print_report(job)
-        people().print(f"The compressed model is {escape(str(saved))}; try it: stillhouse predict {saved} FILE")
+        tell(f"The compressed model is {escape(str(saved))}; try it: stillhouse predict {saved} FILE")
 
 
 @contextmanager
@@ -148,4 +148,4 @@ def _print_summary(local: LocalService) -> None:
         "Ctrl-C stops it.",
     )
     for line in lines:
-        people().print(line, soft_wrap=True)
+        tell(line)

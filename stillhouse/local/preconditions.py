@@ -1,7 +1,6 @@
 """What must be true before the local service starts, each with a plain message when it is not."""
 
 import errno
-import fcntl
 import importlib.util
 import os
 import secrets
@@ -96,6 +95,8 @@ def check_room(home: Path) -> None:
 
 def take_home(home: Path) -> IO[str]:
     """Lock the folder until this process and its guardian have ended, or say who holds it."""
+    import fcntl  # noqa: PLC0415 - not on Windows, where the rest of the command line works
+
     lock = (home / "lock").open("a+")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -57,9 +57,7 @@ def test_what_happened_stays_on_the_screen(terminal: bool) -> None:
     assert "running: claimed [by] a worker" in text
     assert "the [data] is odd" in text
     assert "succeeded: finished" in text
-    assert (
-        "  distilling                  50.0 s  loss 0.25 (kl 0.2, cross_entropy 0.1)  validation accuracy 97.31 %"
-    ) in text
+    assert "  distilling                  50.0 s  loss 0.25  validation accuracy 97.31 %" in text
 
 
 def test_without_a_terminal_progress_is_plain_lines() -> None:
@@ -71,6 +69,7 @@ def test_without_a_terminal_progress_is_plain_lines() -> None:
 def test_a_terminal_shows_a_moving_bar() -> None:
     text = shown(terminal=True)
     assert "51,234 samples/s  about 1 min 1 s left" in text
+    assert "loss 0.25 (kl 0.2, cross_entropy 0.1)  validation accuracy 97.31 %" in text
     assert "━" in text
 
 
