@@ -2,6 +2,7 @@
 
 import logging
 
+from app import queue
 from app.settings import settings
 from worker import celery_app, reaper, scratch, tasks
 from worker.child import warm_up
@@ -22,7 +23,11 @@ def main() -> None:
     tasks.register(app, shop)
     celery_app.on_shutdown(shop.draining.set)
     reaper.start(shop)
-    app.worker_main(celery_app.arguments(config, shop.name))
+    try:
+        app.worker_main(celery_app.arguments(config, shop.name))
+    finally:  # now that this worker hears nothing more, not even itself
+        for rung, job_id in shop.unheard:
+            queue.ring(config.broker_url, rung, job_id)
 
 
 main()

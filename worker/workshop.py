@@ -32,6 +32,8 @@ class Workshop:
     plans: Slots = field(default_factory=lambda: Slots(1))
     # Set from a signal handler; everything else happens elsewhere.
     draining: threading.Event = field(default_factory=threading.Event)
+    # Rings that came while draining, as pairs of queue and job: for another worker to hear.
+    unheard: list[tuple[str, str]] = field(default_factory=list)
 
     @property
     def num_threads(self) -> int:

@@ -1,0 +1,87 @@
+"""The rounds of the reaper."""
+
+from dataclasses import replace
+
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from app.jobs import life
+from app.kit.clock import now
+from stillhouse.contract.status import Status
+from tests.fixtures.jobs import Desk
+from tests.fixtures.waiting import wait_until
+from worker import reaper
+from worker.slots import Slots
+from worker.workshop import Workshop
+
+Rings = list[tuple[str, str]]
+
+
+@pytest.fixture
+def rings(monkeypatch: pytest.MonkeyPatch) -> Rings:
+    """Every ring, instead of a broker."""
+    heard: Rings = []
+    monkeypatch.setattr("app.queue.ring", lambda _url, name, job_id: heard.append((name, job_id)))
+    return heard
+
+
+def test_a_job_whose_lease_ran_out_is_queued_and_rung(shop: Workshop, office: Desk, rings: Rings) -> None:
+    job_id = office.submit()
+    office.claim()
+    reaper.reap(shop)
+    assert office.row(job_id).status == Status.RUNNING
+    office.expire(job_id)
+    reaper.reap(shop)
+    reaper.reap(shop)
+    assert (office.row(job_id).status, office.row(job_id).losses) == (Status.QUEUED, 1)
+    reaper.ring_again(shop)
+    assert rings == [("cpu", job_id)]
+
+
+def test_a_ring_is_repeated_only_when_it_is_old(shop: Workshop, office: Desk, rings: Rings) -> None:
+    job_id = office.submit()
+    reaper.ring_again(shop)
+    assert rings == [], "submitting counts as a ring"
+    office.set(job_id, rung_at=now(-shop.settings.ring_again_seconds - 1))
+    reaper.ring_again(shop)
+    reaper.ring_again(shop)
+    assert rings == [("cpu", job_id)]
+
+
+def test_no_more_is_rung_than_there_is_room_for(shop: Workshop, office: Desk, rings: Rings) -> None:
+    shop = replace(shop, devices=Slots(2))
+    for _ in range(5):
+        office.set(office.submit(), rung_at=None)
+    assert shop.plans.take()
+    reaper.ring_again(shop)
+    assert len(rings) == 2
+    assert shop.devices.take(2)
+    reaper.ring_again(shop)
+    assert len(rings) == 2
+
+
+def test_the_rounds_go_on_after_an_outage_and_let_the_living_renew_first(
+    shop: Workshop, office: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = replace(shop, settings=shop.settings.model_copy(update={"reap_seconds": 0.01, "lease_seconds": 0.5}))
+    job_id = office.submit()
+    claim = office.claim()
+    office.expire(job_id)
+    reap, num_calls = life.reap, 0
+
+    def fail_once(*given: object) -> list[str]:
+        nonlocal num_calls
+        num_calls += 1
+        if num_calls == 1:
+            raise OperationalError("SELECT", {}, OSError("the database was away"))
+        return reap(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(life, "reap", fail_once)
+    thread = reaper.start(shop)
+    wait_until(lambda: num_calls == 1)
+    life.renew(office.db, claim, 30)
+    wait_until(lambda: num_calls > 2)
+    assert office.row(job_id).status == Status.RUNNING
+    shop.draining.set()
+    thread.join(10)
+    assert not thread.is_alive()
