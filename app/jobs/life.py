@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, case, insert, select, update
+from sqlalchemy import ColumnElement, case, insert, update
 from sqlalchemy.orm import Session
 
 from app.artifacts.service import discard, discard_checkpoints
@@ -208,7 +208,7 @@ def _writing_or_discarding(db: Database, artifact_ids: Sequence[str]) -> Iterato
 
 def _held(session: Session, claim: Claim) -> JobRow:
     """The claimed job, locked. Raises FencedError."""
-    row = session.scalars(select(JobRow).where(_holds(claim)).with_for_update()).one_or_none()
+    row = session.scalars(queries.held_for_change(claim.job_id, claim.attempt, claim.worker)).one_or_none()
     if row is None:
         raise FencedError(claim.job_id)
     return row

@@ -1,4 +1,8 @@
-"""Statements about jobs. API and worker share them."""
+"""Statements about jobs. API and worker share them.
+
+Locks are `key_share`: rows that point to a job can be added meanwhile, or whoever stores a file of the job while
+holding its blob could wait for whoever ends the job and wants that blob.
+"""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -68,6 +72,16 @@ def files(job_id: str) -> Select[str, ArtifactRow]:
     ).order_by(JobFileRow.role)
 
 
+def owned_for_change(owner: str, job_id: str) -> Select[JobRow]:
+    """The job, if it is the owner's, locked."""
+    return owned(owner, job_id).with_for_update(key_share=True)
+
+
+def held_for_change(job_id: str, attempt: int, worker: str) -> Select[JobRow]:
+    """The job, if this attempt of this worker still owns it, locked."""
+    return select(JobRow).where(held(job_id, attempt, worker)).with_for_update(key_share=True)
+
+
 def held(job_id: str, attempt: int, worker: str) -> ColumnElement[bool]:
     """Whether this attempt of this worker still owns the job: the fence."""
     return and_(
@@ -99,7 +113,7 @@ def next_queued(queues: Iterable[str], *, waits: bool) -> Select[JobRow]:
             JobRow.priority.desc(), func.coalesce(running.c.num_running, 0), JobRow.created_at, JobRow.id,
         )
         .limit(1)
-        .with_for_update(of=JobRow, skip_locked=not waits)
+        .with_for_update(of=JobRow, skip_locked=not waits, key_share=True)
     )
 
 
@@ -126,7 +140,7 @@ def expired(limit: int) -> Select[JobRow]:
         .where(JobRow.status.in_(LEASED), JobRow.lease_until < now())
         .order_by(JobRow.lease_until)
         .limit(limit)
-        .with_for_update(skip_locked=True)
+        .with_for_update(skip_locked=True, key_share=True)
     )
 
 
@@ -140,7 +154,7 @@ def unrung(older_than_seconds: float, limit: int) -> Select[str]:
         )
         .order_by(JobRow.priority.desc(), JobRow.created_at, JobRow.id)
         .limit(limit)
-        .with_for_update(skip_locked=True)
+        .with_for_update(skip_locked=True, key_share=True)
     )
 
 

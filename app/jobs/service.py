@@ -75,7 +75,7 @@ def cancel(session: Session, owner: str, job_id: str) -> JobRow:
 
     Raises NotFoundError, or IllegalActionError when the job has ended.
     """
-    row = session.scalars(queries.owned(owner, job_id).with_for_update()).one_or_none()
+    row = session.scalars(queries.owned_for_change(owner, job_id)).one_or_none()
     if row is None:
         raise NotFoundError
     if Action.CANCEL not in ACTIONS[row.status]:

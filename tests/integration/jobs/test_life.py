@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 
 from app.artifacts.models import ArtifactRow, BlobRow, LooseBlobRow
 from app.artifacts.service import sweep
-from app.jobs import life, log, service
+from app.jobs import life, log, queries, service
 from app.jobs.models import JobAttemptRow, JobEventRow, JobRow
 from app.kit.clock import now
 from stillhouse.contract.events import (
@@ -509,6 +509,14 @@ def test_metrics_of_repeated_steps_replace_those_before(desk: Desk) -> None:
 
 
 # Checkpoints
+
+
+def test_a_file_may_be_stored_while_its_job_changes(postgres_desk: Desk) -> None:
+    postgres_desk.submit()
+    claim = postgres_desk.claim()
+    with ThreadPoolExecutor(1) as pool, postgres_desk.db.writing() as session:
+        session.scalars(queries.held_for_change(claim.job_id, claim.attempt, claim.worker)).one()
+        assert pool.submit(state, postgres_desk, claim).result(timeout=10)
 
 
 def blobs(desk: Desk) -> set[str]:
