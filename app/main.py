@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from functools import partial
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from starlette.types import ASGIApp, Scope
 
 from app.artifacts.endpoints import router as artifacts
@@ -33,9 +34,10 @@ def create_app(settings: Settings) -> FastAPI:
         title="Stillhouse", version=__version__, lifespan=_lifespan, redirect_slashes=False, redoc_url=None,
     )
     app.state.parts = parts
-    for router in (jobs, artifacts, keys, service):
+    routers = (jobs, artifacts, keys, service)
+    for router in routers:
         app.include_router(router)
-    problems.install(app)
+    problems.install(app, [route for router in routers for route in router.routes if isinstance(route, APIRoute)])
     openapi.install(app)
     # The last one added is the outermost.
     app.add_middleware(Doorman, allowed_hosts=settings.allowed_hosts, refuse=_refuse)

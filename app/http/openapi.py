@@ -6,6 +6,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
+from app.http.problems import MEDIA_TYPE
 from app.keys.schemas import NewKey
 from stillhouse.contract.events import RecordedEvent
 from stillhouse.contract.resources import Problem
@@ -39,8 +40,18 @@ def _document(app: FastAPI) -> dict[str, Any]:
     for model in models:
         schema = model.model_json_schema(ref_template=_REF, mode="validation")
         schemas.update({**schema.pop("$defs", {}), model.__name__: schema})
-    for unused in ("HTTPValidationError", "ValidationError"):
-        schemas.pop(unused, None)
+    _forget_foreign_errors(document)
     schemas["Status"]["x-transitions"] = {status: sorted(following) for status, following in TRANSITIONS.items()}
     schemas["Status"]["x-actions"] = {status: sorted(actions) for status, actions in ACTIONS.items()}
     return document
+
+
+def _forget_foreign_errors(document: dict[str, Any]) -> None:
+    """Drop the framework's own form of an invalid request: it is not what this service answers."""
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            invalid = operation["responses"].get("422")
+            if invalid is not None and MEDIA_TYPE not in invalid["content"]:
+                del operation["responses"]["422"]
+    for unused in ("HTTPValidationError", "ValidationError"):
+        document["components"]["schemas"].pop(unused, None)

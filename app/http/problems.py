@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
+from fastapi.routing import APIRoute
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
@@ -76,8 +77,9 @@ def _usual_headers(scope: Mapping[str, Any], error: StillhouseError) -> dict[str
     return headers
 
 
-def install(app: FastAPI) -> None:
-    """Have the app answer every error as a problem."""
+def install(app: FastAPI, routes: Sequence[APIRoute]) -> None:
+    """Have the app answer every error as a problem. `routes` are all that it has."""
+    app.state.routes = routes
     app.add_exception_handler(StillhouseError, _told)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _of_framework)
@@ -113,8 +115,11 @@ def _of_framework(request: Request, error: Exception) -> Response:
 
 def _allowed_methods(request: Request) -> list[str]:
     """Of all routes of this path; the framework tells those of the first only."""
-    routes = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
-    return sorted({method for route in routes for method in route.methods})
+    routes: Sequence[APIRoute] = request.app.state.routes
+    return sorted({
+        method for route in routes if route.matches(request.scope)[0] is not Match.NONE
+        for method in route.methods or ()
+    })
 
 
 def _cut_off(request: Request, _error: Exception) -> Response:

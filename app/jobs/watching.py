@@ -22,8 +22,8 @@ _GAP_SECONDS = 0.05
 _PAGE = 500
 _MAX_KEPT = 2000
 
-BEGIN = b"retry: 3000\n\n"
-KEEP_ALIVE = b": still here\n\n"
+BEGIN = b"retry: 3000\n"
+KEEP_ALIVE = b": still here\n"
 END = b"event: end\ndata: {}\n\n"
 
 log = logging.getLogger(__name__)
@@ -77,6 +77,11 @@ class Watching:
         self._read = read
         self._feeds: dict[str, _Feed] = {}
         self._is_closing = False
+
+    @property
+    def num_watched(self) -> int:
+        """Jobs that somebody watches now."""
+        return len(self._feeds)
 
     def ring(self, job_id: str) -> None:
         """Something may be new in this job's log."""
