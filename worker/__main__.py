@@ -6,7 +6,7 @@ from app import queue
 from app.settings import settings
 from worker import celery_app, reaper, scratch, tasks
 from worker.child import warm_up
-from worker.environment import scrub
+from worker.environment import hide, scrub
 from worker.workshop import open_workshop
 
 
@@ -15,6 +15,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     config = settings()
     # In this order, while there is one thread: what the forkserver and its children inherit is settled here.
+    hide()
     scrub()
     warm_up(config.engine)
     shop = open_workshop(config)

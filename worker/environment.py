@@ -1,10 +1,12 @@
 """What the worker's children may know of its environment: where programs and devices are, and no credential."""
 
+import ctypes
 import os
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Final
 
+_PR_SET_DUMPABLE: Final = 4  # linux/prctl.h
 _KEPT: Final = (
     "PATH", "HOME", "USER", "LANG", "LANGUAGE", "LC_*", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "LD_PRELOAD",
     "PYTHON*", "VIRTUAL_ENV", "CUDA_*", "NVIDIA_*", "NCCL_*", "HIP_*", "ROCR_*", "OMP_*", "KMP_*", "MKL_*",
@@ -24,6 +26,14 @@ def scrubbed(environment: Mapping[str, str]) -> dict[str, str]:
     """The part of the environment that a trainer may see, with what it needs."""
     kept = {name: value for name, value in environment.items() if any(fnmatchcase(name, kept) for kept in _KEPT)}
     return kept | _SET
+
+
+def hide() -> None:
+    """Close this process's own memory and first environment, as /proc shows them, to others of the same user.
+
+    Without effect where trainers run as root.
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def scrub() -> None:

@@ -78,9 +78,10 @@ def test_sigkill_of_the_worker(fleet: Fleet) -> None:
     worker = fleet.start_worker()
     job_id = submit(fleet)
     fleet.wait_for_step(job_id, 12)
-    trainer = worker.the_trainer()
+    trainer, forkserver = worker.the_trainer(), worker.forkserver
     worker.kill()
     wait_until(lambda: not is_alive(trainer))
+    wait_until(lambda: not is_alive(forkserver))
     (folder,) = [path for path in worker.scratch.iterdir() if path.is_dir()]
     last = max(int(path.stem.rsplit("-", 1)[1]) for path in folder.glob("checkpoint-*"))
     assert last % 5 or last > 15, "it wrote a checkpoint when it noticed"

@@ -1,5 +1,7 @@
 """The queue is a doorbell: rings may come twice, late or never, and wishes reach jobs whose worker is gone."""
 
+import signal
+
 from stillhouse.contract.status import Status
 from tests.fixtures.fleet import Fleet, is_alive
 from tests.fixtures.waiting import wait_until
@@ -21,6 +23,13 @@ def test_a_job_submitted_while_the_broker_is_down_is_rung_again(silent_fleet: Fl
     assert silent_fleet.desk.row(job_id).status == Status.QUEUED
     silent_fleet.broker.start()
     silent_fleet.wait_for(job_id, Status.SUCCEEDED)
+
+
+def test_a_worker_without_a_broker_ends_when_asked(silent_fleet: Fleet) -> None:
+    worker = silent_fleet.start_worker()
+    wait_until(lambda: b"Cannot connect" in worker.log.read_bytes())
+    worker.send(signal.SIGTERM)
+    assert worker.process.wait(20) == 0
 
 
 def test_a_running_job_outlives_its_broker(fleet: Fleet) -> None:

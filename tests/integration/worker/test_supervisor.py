@@ -23,7 +23,7 @@ from tests.fixtures.jobs import Desk
 from tests.fixtures.waiting import wait_until
 from worker.scratch import HEAD_BYTES, TAIL_BYTES
 from worker.slots import Slots
-from worker.supervisor import serve
+from worker.supervisor import serve, supervise
 from worker.workshop import Workshop
 
 LONG = {"noop.steps": "2000", "noop.wait": "0.02"}
@@ -214,6 +214,16 @@ def test_draining_stores_a_checkpoint_and_queues_the_job(shop: Workshop, office:
     assert runs[0] == 0
     assert runs[1] > 3
     assert result(office, job_id)["state"] == noop_engine.count(60)
+
+
+def test_draining_while_inputs_are_staged_starts_no_trainer(shop: Workshop, office: Desk) -> None:
+    job_id = office.submit()
+    claim = office.claim()
+    shop.draining.set()
+    supervise(shop, claim, "cpu")
+    row = office.row(job_id)
+    assert (row.status, row.losses) == (Status.QUEUED, 0)
+    assert log_of(office, job_id) == ""
 
 
 def test_a_draining_worker_claims_nothing(shop: Workshop, office: Desk) -> None:

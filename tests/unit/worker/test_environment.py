@@ -1,5 +1,8 @@
 """What a trainer may know of its environment."""
 
+import subprocess
+import sys
+
 import pytest
 
 from worker.environment import scrubbed
@@ -15,6 +18,13 @@ def test_credentials_are_left_out(name: str) -> None:
 @pytest.mark.parametrize("name", ["PATH", "LC_ALL", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "PYTHONPATH"])
 def test_what_programs_need_stays(name: str) -> None:
     assert scrubbed({name: "value"})[name] == "value"
+
+
+def test_a_worker_hides_its_memory_from_its_user() -> None:
+    # PR_GET_DUMPABLE is 3.
+    code = "import ctypes; from worker.environment import hide; hide(); print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout == "0\n"
 
 
 def test_threads_do_not_spin_and_nothing_phones_home() -> None:
