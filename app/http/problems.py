@@ -19,6 +19,7 @@ from starlette.routing import Match
 from app.http.guard import REQUEST_ID_HEADER, request_id
 from stillhouse.contract.failures import (
     FieldError,
+    ForbiddenOriginError,
     IllegalActionError,
     InternalError,
     InvalidRequestError,
@@ -143,8 +144,11 @@ def _unforeseen(request: Request, _error: Exception) -> Response:
 def declared(*failures: type[StillhouseError]) -> dict[int | str, dict[str, Any]]:
     """What a route may fail with, for OpenAPI: one response per status, naming the codes."""
     by_status: defaultdict[int, list[type[StillhouseError]]] = defaultdict(list)
-    kinds: tuple[type[StillhouseError], ...] = (*failures, InternalError)
-    for kind in kinds:
+    kinds: list[type[StillhouseError]] = [*failures, InternalError]
+    if UnauthenticatedError in failures:
+        # Who asks for a key is guarded, and asks the database.
+        kinds += [ForbiddenOriginError, UnavailableError]
+    for kind in dict.fromkeys(kinds):
         by_status[int(kind.http_status)].append(kind)
     return {status: _documented(kinds) for status, kinds in sorted(by_status.items())}
 
