@@ -68,6 +68,8 @@ def test_it_polls_where_streams_stay_mute(service: ScriptedService, job: JobHand
     mute = streamed()
     service.on("GET", EVENTS, mute, page(RUNNING), mute, page(HALFWAY), page(DONE))
     assert [one.seq for one in job.watch()] == [1, 2, 3]
+    streams = ["event-stream" in seen.headers["accept"] for seen in service.requests("GET", EVENTS)]
+    assert streams == [True, False, True, False, False]
 
 
 def test_unknown_events_and_statuses_come_through(service: ScriptedService, job: JobHandle) -> None:
