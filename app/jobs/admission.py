@@ -24,8 +24,8 @@ from stillhouse.contract.failures import (
 )
 from stillhouse.contract.spec import Architecture, CheckpointTeacher, JobSpec, Normalization, NpzSplit, Split
 
-INPUT_DTYPES = frozenset({"uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64"})
-LABEL_DTYPES = frozenset({"uint8", "int8", "uint16", "int16", "uint32", "int32", "int64"})
+LABEL_DTYPES = frozenset(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
+INPUT_DTYPES = LABEL_DTYPES | {"bool", "float16", "float32", "float64"}
 # Number of axes -> axes of an image, by the layout that reads them so.
 _IMAGE_AXES = {"hw": 3, "hwc": 4, "chw": 4}
 _CHANNEL_COUNTS = (1, 3, 4)
