@@ -71,6 +71,7 @@ def distil_mnist() -> None:
     wanted = draft(teacher=str(TEACHER), student="mlp:64", data=HERE, name="mnist-demo")
     with started(HOME, port=0, workers=1) as local, Client(local.url, local.key) as client:
         tell(f"[bold]1.[/] the service is up at {local.url}: API, queue, database and one worker")
+        cancel_leftovers(client)
         tell("[bold]2.[/] uploading the teacher and MNIST")
         spec = wanted.uploaded(client)
         tell("[bold]3.[/] a job with only teacher, student and data: distil into 784-64-10")
@@ -87,6 +88,13 @@ def distil_mnist() -> None:
     for sentence in (wording.verdict(report), wording.gain_sentence(report)):
         answers().print(escape(sentence))
     answers().print(f"\nmodel   {bundle}\nreport  {page}", soft_wrap=True, markup=False)
+
+
+def cancel_leftovers(client: Client) -> None:
+    """A demo that was interrupted left its job in the queue, before this one's."""
+    for job in client.jobs():
+        if not job.terminal:
+            client.job(job.id).cancel()
 
 
 def check_bundle(bundle: Path, report: Report) -> None:
