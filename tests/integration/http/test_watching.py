@@ -83,9 +83,9 @@ def test_the_doorbell_wakes_watchers_at_once(service: Service, monkeypatch: pyte
     begun = time.monotonic()
     service.record(claim, progressed(10))
     assert next(frames).id == "3"
-    assert time.monotonic() - begun < 20
     service.client.post(f"/jobs/{job_id}/cancel")
     assert next(frames).event == "status"
+    assert time.monotonic() - begun < 60
 
 
 def test_without_a_doorbell_events_come_a_little_later(sqlite_url: str, tmp_path: Path) -> None:
