@@ -13,7 +13,7 @@ from worker.engine.teachers import Teacher, answer
 
 # Up to this size the samples are kept normalised, as float32. It decides bits, so it is no setting.
 MAX_NORMALIZED_BYTES = 2 * 1024**3
-CHUNK = 4096
+CHUNK = 1024  # samples that go through a model or a normalisation at once, where no step dictates it
 
 
 class Batch(NamedTuple):

@@ -77,10 +77,10 @@ def prepare(spec: JobSpec, inputs: Mapping[str, Path], device: str) -> Prepared:
     if isinstance(spec.teacher, CheckpointTeacher):
         teacher = load_teacher(spec.teacher, inputs, dataset, num_classes=given_num_classes(spec), device=device)
     num_classes = _num_classes(spec, dataset, teacher)
-    check_labels(dataset, num_classes)
     teacher_architecture = teacher.architecture if teacher else _fit_teacher(spec, dataset, num_classes)
     check_width(teacher_architecture.num_classes, num_classes, "/teacher/architecture/num_classes")
     student = fit_student(spec, dataset, num_classes)
+    check_labels(dataset, num_classes)
     rehearsed = teacher or untrained(teacher_architecture, dataset, device)
     return Prepared(
         dataset=dataset,

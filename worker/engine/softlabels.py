@@ -13,8 +13,9 @@ from worker.engine.profile import Journey
 from worker.engine.requests import Requested, StopRequestedError
 from worker.engine.teachers import Teacher, answer
 
-# Fixed: the bits of a convolution may depend on how many samples it sees at once.
-CHUNK = 512
+# Fixed, since the bits of a convolution may depend on how many samples it sees at once; and small enough for a small
+# network's activations to stay in the cache of a CPU.
+CHUNK = 128
 
 
 def label_softly(

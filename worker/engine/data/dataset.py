@@ -90,6 +90,11 @@ class Dataset:
         """Training, validation and, where given, test split."""
         return [self.train, self.validation, *([self.test] if self.test else [])]
 
+    def given(self) -> dict[str, Samples]:
+        """The samples of each split as the client gave it: a held-out validation split is part of `train`."""
+        parts = [part for part in self.parts if part is self.train or part.samples is not self.train.samples]
+        return {part.name: part.samples for part in parts}
+
     @property
     def evaluated(self) -> Part:
         """The split of the headline scores."""

@@ -14,7 +14,7 @@ def hold_out(num_samples: int, labels: Tensor | None, *, fraction: float, seed: 
     Raises SplitTooSmallError when nothing could be held out.
     """
     shuffle = torch.randperm(num_samples, generator=torch.Generator().manual_seed(derive_seed(seed, "holdout")))
-    groups = labels[shuffle] if labels is not None else torch.zeros(num_samples, dtype=torch.int64)
+    groups = _groups(num_samples, labels)[shuffle]
     # Stable: within a class the samples stay in their random order.
     order = groups.argsort(stable=True)
     counts = torch.bincount(groups)
@@ -30,6 +30,13 @@ def hold_out(num_samples: int, labels: Tensor | None, *, fraction: float, seed: 
     is_held = torch.zeros(num_samples, dtype=torch.bool)
     is_held[held] = True
     return (~is_held).nonzero().squeeze(1), is_held.nonzero().squeeze(1)
+
+
+def _groups(num_samples: int, labels: Tensor | None) -> Tensor:
+    """Classes numbered without gaps: labels are not checked yet, and may be negative or huge."""
+    if labels is None:
+        return torch.zeros(num_samples, dtype=torch.int64)
+    return labels.unique(return_inverse=True)[1]
 
 
 def _shares(counts: Tensor, fraction: float) -> Tensor:

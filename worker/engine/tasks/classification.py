@@ -1,12 +1,8 @@
 """One label per sample: which classes there are, and whether the labels are among them."""
 
-from collections.abc import Iterable
-
-from torch import Tensor
-
 from stillhouse.contract.failures import InvalidSpecError, LabelOutOfRangeError, SingleClassError
 from stillhouse.contract.spec import JobSpec
-from worker.engine.data import Dataset, Part
+from worker.engine.data import Dataset
 
 MAX_CLASSES = 1_000_000
 
@@ -18,23 +14,24 @@ def given_num_classes(spec: JobSpec) -> int | None:
 
 def infer_num_classes(dataset: Dataset) -> int:
     """One more than the largest label of any split."""
-    largest = max((int(labels.max()) for labels in _every_labels(dataset.parts)), default=1)
+    labels = [samples.labels for samples in dataset.given().values() if samples.labels is not None]
+    largest = max((int(of_split.max()) for of_split in labels), default=1)
     return min(max(largest + 1, 2), MAX_CLASSES)
 
 
 def check_labels(dataset: Dataset, num_classes: int) -> None:
     """Raise LabelOutOfRangeError with the first offending sample, or SingleClassError."""
-    for part in dataset.parts:
-        labels = part.labels
+    for name, samples in dataset.given().items():
+        labels = samples.labels
         if labels is None:
             continue
         outside = ((labels < 0) | (labels >= num_classes)).nonzero()
         if len(outside):
-            place = int(outside[0])
+            first = int(outside[0])
             raise LabelOutOfRangeError(
-                f"label {int(labels[place])} of sample {int(part.ids[place])} is not the number of a class; "
+                f"label {int(labels[first])} of sample {first} is not the number of a class; "
                 f"{num_classes} classes are numbered 0 to {num_classes - 1}",
-                param=_pointer(part, dataset),
+                param=f"/data/{name}",
             )
     trained_on = dataset.train.labels
     if trained_on is not None and bool((trained_on == trained_on[0]).all()):
@@ -52,12 +49,3 @@ def name_labels(spec: JobSpec, num_classes: int) -> list[str]:
             f"label_names has {len(spec.data.label_names)} names for {num_classes} classes", param="/data/label_names"
         )
     return list(spec.data.label_names)
-
-
-def _pointer(part: Part, dataset: Dataset) -> str:
-    """A held-out validation split is part of the training data."""
-    return "/data/train" if part.samples is dataset.train.samples else f"/data/{part.name}"
-
-
-def _every_labels(parts: Iterable[Part]) -> Iterable[Tensor]:
-    return (labels for part in parts if (labels := part.labels) is not None)

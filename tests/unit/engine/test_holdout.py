@@ -1,0 +1,45 @@
+import pytest
+import torch
+
+from stillhouse.contract.failures import SplitTooSmallError
+from worker.engine.data.holdout import hold_out
+
+LABELS = torch.tensor([0] * 60 + [1] * 30 + [2] * 9 + [3])
+
+
+def test_every_class_keeps_its_share_and_nothing_is_lost() -> None:
+    train, held = hold_out(100, LABELS, fraction=0.2, seed=0)
+    assert sorted([*train.tolist(), *held.tolist()]) == list(range(100))
+    assert torch.bincount(LABELS[held], minlength=4).tolist() == [12, 6, 2, 0]
+    assert held.tolist() == sorted(held.tolist())
+
+
+def test_the_draw_is_random_within_a_class_and_fixed_by_its_seed() -> None:
+    first, again, other = (hold_out(100, LABELS, fraction=0.2, seed=seed)[1] for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    held_of_class_0 = first[first < 60]
+    assert held_of_class_0.tolist() not in (list(range(12)), list(range(48, 60)))
+
+
+def test_unlabelled_samples_are_drawn_evenly() -> None:
+    train, held = hold_out(10, None, fraction=0.3, seed=0)
+    assert (len(train), len(held)) == (7, 3)
+
+
+def test_rounding_keeps_the_whole_share() -> None:
+    labels = torch.arange(10).repeat(5)  # 5 of each of 10 classes: a tenth of each is half a sample
+    _, held = hold_out(50, labels, fraction=0.1, seed=0)
+    assert len(held) == 5
+    assert len(labels[held].unique()) == 5
+
+
+@pytest.mark.parametrize("labels", [None, torch.zeros(1, dtype=torch.int64)])
+def test_too_few_samples_are_told(labels: torch.Tensor | None) -> None:
+    with pytest.raises(SplitTooSmallError):
+        hold_out(1, labels, fraction=0.5, seed=0)
+
+
+def test_one_sample_of_each_class_is_too_few() -> None:
+    with pytest.raises(SplitTooSmallError):
+        hold_out(5, torch.arange(5), fraction=0.2, seed=0)
