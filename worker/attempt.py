@@ -24,5 +24,5 @@ class Attempt:
     device: str
 
     def record(self, events: Sequence[TrainerEvent]) -> None:
-        """Write events into the job's log, and wake whoever watches. Raises FencedError, ProtocolError."""
+        """Write events into the job's log, and wake whoever watches. Raises FencedError."""
         recorder.record(self.shop.db, self.shop.announcer, self.lease, self.claim, events)

@@ -2,10 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-
-from sqlalchemy.exc import DataError, DBAPIError, StatementError
+from collections.abc import Sequence
 
 from app.doorbell import Announcer
 from app.jobs import life
@@ -65,25 +62,11 @@ def listen(child: Child, inbox: Inbox) -> threading.Thread:
 
 
 def record(db: Database, announcer: Announcer, lease: Lease, claim: Claim, events: Sequence[TrainerEvent]) -> None:
-    """Write events and wake whoever watches. Raises FencedError, and ProtocolError for what no database takes."""
+    """Write events and wake whoever watches. Raises FencedError."""
     if not events:
         return
-    with refusing_unstorable():
-        lease.insist(lambda: life.record(db, claim, events))
+    lease.insist(lambda: life.record(db, claim, events))
     announcer.announce(claim.job_id)
-
-
-@contextmanager
-def refusing_unstorable() -> Iterator[None]:
-    """A number of a thousand digits is valid JSON, but no database takes it. Raises ProtocolError then."""
-    try:
-        yield
-    except DBAPIError as error:
-        if not isinstance(error, DataError):
-            raise
-        raise ProtocolError(f"what the trainer sent cannot be stored: {error.orig}") from error
-    except (ValueError, OverflowError, StatementError) as error:
-        raise ProtocolError(f"what the trainer sent cannot be stored: {error}") from error
 
 
 def _listen(child: Child, inbox: Inbox) -> None:

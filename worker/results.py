@@ -11,7 +11,6 @@ from stillhouse.contract.resources import ArtifactKind
 from stillhouse.contract.status import Status
 from worker.attempt import Attempt
 from worker.lease import OUTAGES
-from worker.recorder import refusing_unstorable
 from worker.scratch import GoneError, produced
 
 # Training goes on without a checkpoint rather than waiting for room on a disk.
@@ -37,14 +36,12 @@ def keep_checkpoint(attempt: Attempt, event: CheckpointSaved) -> None:
 def succeed(attempt: Attempt, finished: Finished) -> Status:
     """Store every result, then end the job with all of them. Raises FencedError, ProtocolError."""
     files = [(file.role, attempt.lease.insist(partial(_store_result, attempt, file))) for file in finished.files]
-    with refusing_unstorable():
-        return attempt.lease.insist(lambda: life.succeed(attempt.shop.db, attempt.claim, finished, files))
+    return attempt.lease.insist(lambda: life.succeed(attempt.shop.db, attempt.claim, finished, files))
 
 
 def _keep_checkpoint(attempt: Attempt, event: CheckpointSaved) -> None:
     artifact_id = _store(attempt, event.file, kind="state", format="checkpoint", into="files")
-    with refusing_unstorable():
-        life.save_checkpoint(attempt.shop.db, attempt.claim, event, artifact_id)
+    life.save_checkpoint(attempt.shop.db, attempt.claim, event, artifact_id)
 
 
 def _store_result(attempt: Attempt, file: ProducedFile) -> str:

@@ -21,7 +21,9 @@ def hostile_shop(shop: Workshop) -> Workshop:
     return replace(shop, settings=shop.settings.model_copy(update={"engine": "tests.fixtures.hostile_engine"}))
 
 
-@pytest.mark.parametrize("attack", ["bomb", "bomb_as_event", "garbage", "endless", "other_json"])
+@pytest.mark.parametrize(
+    "attack", ["bomb", "bomb_as_event", "garbage", "endless", "other_json", "huge_number", "huge_step"]
+)
 def test_what_is_no_event_ends_the_job_and_runs_nothing(
     hostile_shop: Workshop, office: Desk, tmp_path: Path, attack: str
 ) -> None:
@@ -56,15 +58,6 @@ def test_only_plain_files_of_the_scratch_folder_become_results(
     assert (row.status, row.error["code"]) == (Status.FAILED, "trainer_crashed")
     with office.db.reading() as session:
         assert {artifact.kind for artifact in artifacts.page(session, "ann").rows} == {"data"}
-
-
-@pytest.mark.parametrize("attack", ["huge_number", "huge_step"])
-def test_what_no_database_takes_ends_the_job(hostile_shop: Workshop, office: Desk, attack: str) -> None:
-    job_id = office.submit(labels={"attack": attack})
-    serve(hostile_shop, "cpu")
-    row = office.row(job_id)
-    assert row.error is not None
-    assert (row.status, row.error["blame"], row.attempt) == (Status.FAILED, "system", 1)
 
 
 def test_who_stops_unasked_is_lost_not_cancelled(hostile_shop: Workshop, office: Desk) -> None:

@@ -245,6 +245,14 @@ def test_a_job_that_was_taken_away_is_left_alone_and_its_trainer_killed(shop: Wo
     assert shop.devices.num_free == 1
 
 
+def test_a_silent_trainer_is_killed_when_its_job_was_taken_away(shop: Workshop, office: Desk) -> None:
+    job_id = office.submit(labels={"noop.steps": "2", "noop.wait": "600"})
+    with serving(shop):
+        wait_until(lambda: office.row(job_id).checkpoint_artifact_id is not None)  # its last event
+        office.set(job_id, attempt=2, lease_worker="another", lease_until=now(60))
+    assert trainers(shop) == set()
+
+
 def test_a_lease_outlives_long_silence(shop: Workshop, office: Desk) -> None:
     job_id = office.submit(labels={"noop.steps": "2", "noop.wait": "2.5"})
     with serving(shop):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from stillhouse.contract.events import Failed, Finished, Stopped, TrainerEvent
+from stillhouse.contract.events import Failed, Finished, Progressed, Stopped, TrainerEvent
 from stillhouse.contract.status import Request
 from tests.fixtures.fleet import is_alive
 from tests.fixtures.jobs import raw_spec
@@ -82,9 +82,10 @@ def test_a_request_is_obeyed(tmp_path: Path) -> None:
 
 
 def test_the_end_of_the_pipe_means_checkpoint_and_end(tmp_path: Path) -> None:
-    ordered = order(tmp_path)
+    ordered = order(tmp_path, labels={"noop.steps": "2000", "noop.wait": "0.02", "noop.every": "5000"})
     with trainer(ordered) as child:
-        next(words(child))
+        heard = words(child)
+        assert isinstance([next(heard) for _ in range(3)][-1], Progressed)
         child.hang_up()
         assert child.is_gone(10)
     newest = max(ordered.scratch.glob("checkpoint-*"), key=lambda path: path.stat().st_mtime_ns)
