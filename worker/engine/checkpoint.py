@@ -37,14 +37,14 @@ class Snapshot:
         return None if facts is None else (facts, _under(phase, self._tensors))
 
     @property
-    def expected(self) -> dict[str, float]:
-        """The earlier attempt's scale of progress: phase -> seconds."""
-        return dict(self.facts["expected"])
+    def expected(self) -> dict[Phase, float]:
+        """The earlier attempt's scale of progress, in seconds."""
+        return {Phase(name): seconds for name, seconds in self.facts["expected"].items()}
 
     @property
-    def spent(self) -> dict[str, float]:
-        """What each phase had taken: phase -> seconds."""
-        return dict(self.facts["spent"])
+    def spent(self) -> dict[Phase, float]:
+        """What each phase had taken, in seconds."""
+        return {Phase(name): seconds for name, seconds in self.facts["spent"].items()}
 
     @property
     def environment(self) -> dict[str, Any] | None:

@@ -24,6 +24,7 @@ from worker.engine.architectures import build_fitted, check_batch, check_width, 
 from worker.engine.course import Metric
 from worker.engine.data import Batches, Dataset, load_dataset
 from worker.engine.feed import Batch
+from worker.engine.memory import check_training_memory
 from worker.engine.objectives import Loss, Views
 from worker.engine.softlabels import CHUNK, num_chunks
 from worker.engine.students import fit_student
@@ -81,6 +82,9 @@ def prepare(spec: JobSpec, inputs: Mapping[str, Path], device: str) -> Prepared:
     check_width(teacher_architecture.num_classes, num_classes, "/teacher/architecture/num_classes")
     student = fit_student(spec, dataset, num_classes)
     check_labels(dataset, num_classes)
+    check_training_memory(student, spec.training, param="/student")
+    if isinstance(spec.teacher, TrainTeacher):
+        check_training_memory(teacher_architecture, spec.teacher.training, param="/teacher/architecture")
     rehearsed = teacher or untrained(teacher_architecture, dataset, device)
     return Prepared(
         dataset=dataset,

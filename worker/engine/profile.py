@@ -54,11 +54,11 @@ class Journey:
         running = self._spent.get(self._phase, 0.0) + self._clock() - self._entered
         return self._spent | {self._phase: running}
 
-    def resume(self, expected: Mapping[str, float], spent: Mapping[str, float]) -> None:
+    def resume(self, expected: Mapping[Phase, float], spent: Mapping[Phase, float]) -> None:
         """Go on where an earlier attempt's checkpoint stood, on its scale."""
-        self.expected = {Phase(name): seconds for name, seconds in expected.items()}
-        for name, seconds in spent.items():
-            self._spent[Phase(name)] = self._spent.get(Phase(name), 0.0) + seconds
+        self.expected = dict(expected)
+        for phase, seconds in spent.items():
+            self._spent[phase] = self._spent.get(phase, 0.0) + seconds
 
     def _close(self) -> None:
         self._spent = self.seconds()

@@ -156,7 +156,9 @@ def test_unusable_training_data_are_told_with_their_place(
     assert caught.value.param == "/data/train"
 
 
-@pytest.mark.parametrize("inputs", [np.zeros((12, 8, 9), np.uint8), np.zeros((12, 8, 8), np.float32), np.zeros((12, 8))])
+@pytest.mark.parametrize(
+    "inputs", [np.zeros((12, 8, 9), np.uint8), np.zeros((12, 8, 8), np.float32), np.zeros((12, 8))]
+)
 def test_splits_of_other_shapes_or_types_are_refused(lesson: Lesson, inputs: Any) -> None:  # noqa: ANN401 - arrays
     lesson.write_npz(TEST, inputs=inputs, labels=COUNTED)
     with pytest.raises(UnusableArrayError, match="unlike those of the training split") as caught:

@@ -9,7 +9,7 @@ from stillhouse.contract.failures import MalformedIdxError, UnusableArrayError
 from worker.engine.data.idx import DTYPES, read_idx
 
 
-def idx(array: np.ndarray, code: int) -> bytes:  # type: ignore[type-arg]
+def idx(array: np.ndarray, code: int) -> bytes:
     return bytes([0, 0, code, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
 
 

@@ -10,7 +10,7 @@ from stillhouse.contract.failures import MalformedNpzError, UnknownArrayError, U
 from worker.engine.data.npz import read_npz
 
 
-def member(header_of: np.ndarray, shape: tuple[int, ...], data: bytes) -> bytes:  # type: ignore[type-arg]
+def member(header_of: np.ndarray, shape: tuple[int, ...], data: bytes) -> bytes:
     file = io.BytesIO()
     header = {"descr": npy.dtype_to_descr(header_of.dtype), "fortran_order": False, "shape": shape}
     npy.write_array_header_1_0(file, header)

@@ -23,33 +23,21 @@ def rates(of: Training, total: int) -> list[float]:
 def torch_rates(build: Callable[[torch.optim.Optimizer], Any], total: int) -> list[float]:
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.5)
     schedule, found = build(optimizer), []
-    for _ in range(total):
+    for step in range(total):
         found.append(float(optimizer.param_groups[0]["lr"]))
         optimizer.step()
-        schedule.step()
+        if step + 1 < total:
+            schedule.step()
     return found
 
 
 @pytest.mark.parametrize("total", [10, 37, 500])
 def test_one_cycle_is_that_of_torch(total: int) -> None:
     expected = torch_rates(
-        lambda optimizer: torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, 0.5, total_steps=total + 1, cycle_momentum=False  # torch counts one step more than it takes
-        ),
+        lambda optimizer: torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.5, total_steps=total, cycle_momentum=False),
         total,
     )
-    found = rates(training(schedule={"kind": "one_cycle", "rise_fraction": 0.3 * (total + 1) / total}), total)
-    assert found[: total // 4] == pytest.approx(expected[: total // 4])
-    assert max(found) == pytest.approx(0.5, rel=0.05)
-    assert found[-1] == pytest.approx(0.5 / 25e4)
-
-
-def test_one_cycle_equals_torch_over_the_same_number_of_steps() -> None:
-    expected = torch_rates(
-        lambda optimizer: torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.5, total_steps=201, cycle_momentum=False), 200
-    )
-    found = [build_schedule(training(schedule={"kind": "one_cycle"}), 201)(step) for step in range(200)]
-    assert found == pytest.approx(expected)
+    assert rates(training(schedule={"kind": "one_cycle"}), total) == pytest.approx(expected)
 
 
 def test_cosine_is_that_of_torch() -> None:
@@ -112,7 +100,7 @@ def test_an_optimiser_is_the_one_of_its_spec(
 
 def test_moments_are_restored_in_their_parameters_memory_format() -> None:
     """Fused kernels walk through memory: moments laid out otherwise would be given to the wrong weights."""
-    model = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
     spec: Optimizer = TypeAdapter(Optimizer).validate_python({"kind": "adamw"})
     optimizer = build_optimizer(spec, model.parameters())
 
@@ -128,7 +116,7 @@ def test_moments_are_restored_in_their_parameters_memory_format() -> None:
     restore_optimizer(resumed, saved)
     advance(model, optimizer)
     advance(twin, resumed)
-    assert torch.equal(twin.weight, model.weight)  # type: ignore[arg-type]
+    assert torch.equal(twin.weight, model.weight)
 
 
 def test_an_average_follows_weights_and_buffers() -> None:

@@ -13,7 +13,7 @@ def state() -> TrainingState:
 def offer(to: TrainingState, step: int, score: float, loss: float | None = None) -> None:
     to.step = step
     with torch.no_grad():
-        to.model.weight.fill_(step)  # type: ignore[operator, union-attr]
+        to.model.weight.fill_(step)  # type: ignore[operator]
     to.select(score, loss)
 
 

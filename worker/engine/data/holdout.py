@@ -36,7 +36,8 @@ def _groups(num_samples: int, labels: Tensor | None) -> Tensor:
     """Classes numbered without gaps: labels are not checked yet, and may be negative or huge."""
     if labels is None:
         return torch.zeros(num_samples, dtype=torch.int64)
-    return labels.unique(return_inverse=True)[1]
+    numbers: Tensor = labels.unique(return_inverse=True)[1]
+    return numbers
 
 
 def _shares(counts: Tensor, fraction: float) -> Tensor:
