@@ -44,9 +44,9 @@ def check_input_shape(architecture: Architecture, input_shape: Sequence[int], pa
         )
 
 
-def check_batch(architecture: Architecture, training: Training, param: str) -> None:
+def check_batch(architecture: Architecture, training: Training, num_samples: int, param: str) -> None:
     """Raise InvalidSpecError for batch normalisation over batches of one, which have no spread to measure."""
-    if architecture.batch_norm and training.batch_size == 1:
+    if architecture.batch_norm and min(training.batch_size, num_samples) == 1:
         raise InvalidSpecError(
             "batch normalisation needs at least 2 samples per step", param=f"{param}/batch_size"
         )

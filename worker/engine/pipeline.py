@@ -73,7 +73,7 @@ class Job:
         courses = Courses(self.spec, self.prepared, self.device)
         if isinstance(self.spec.teacher, TrainTeacher):
             yield from self._train(courses.teacher())
-        self.teacher = self.prepared.teacher or self._trained_teacher()
+        self.teacher = self.prepared.teacher or self.trained_teacher()
         yield from self._label(courses)
         yield from self._train(courses.student(self.teacher, self.keeper.soft_labels))
         if self.spec.trains_control:
@@ -117,7 +117,7 @@ class Job:
                 message="The checkpoint is damaged or of another version of the service; the job starts anew.",
             )
         self.snapshot = snapshot
-        self.keeper.soft_labels |= snapshot.soft_labels
+        self.keeper.soft_labels |= {name: rows.to(self.device) for name, rows in snapshot.soft_labels.items()}
         self.journey.resume(snapshot.expected, snapshot.spent)
         here = environment(self.device)
         if here == snapshot.environment:
@@ -138,7 +138,8 @@ class Job:
                 course, state, requested=self.requested, keeper=self.keeper, journey=self.journey
             )
 
-    def _trained_teacher(self) -> Teacher:
+    def trained_teacher(self) -> Teacher:
+        """The teacher that the job trained, at the step that validation selected."""
         state: TrainingState = self.keeper.trainings[Phase.TEACHER]
         model = build_fitted(self.prepared.teacher_architecture, self.device)
         model.load_state_dict(state.selected)

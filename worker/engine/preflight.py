@@ -173,7 +173,7 @@ def _fit_teacher(spec: JobSpec, dataset: Dataset, num_classes: int) -> Architect
     assert isinstance(teacher, TrainTeacher)  # noqa: S101 - the other kind was loaded
     teacher_metric(spec, teacher.training)
     _check_training(teacher.training, dataset, "/teacher/training")
-    check_batch(teacher.architecture, teacher.training, "/teacher/training")
+    check_batch(teacher.architecture, teacher.training, len(dataset.train.ids), "/teacher/training")
     param = "/teacher/architecture"
     return fit(teacher.architecture, input_shape=dataset.input_shape, num_classes=num_classes, param=param)
 

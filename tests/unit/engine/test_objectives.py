@@ -1,7 +1,9 @@
 """Each objective against published values, an independent formula, and its own gradient."""
 
 import inspect
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -151,3 +153,13 @@ def test_every_term_of_the_spec_has_a_function_that_takes_its_fields() -> None:
     for name, kind in kinds.items():
         fields = set(kind.model_fields) - {"kind", "weight"}
         assert set(list(inspect.signature(OBJECTIVES[name]).parameters)[1:]) == fields
+
+
+def test_every_term_has_its_row_in_the_docs() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "objectives.md").read_text("utf-8")
+    rows = {
+        row.group(1): set(re.findall(r"`(\w+)`", row.group(2)))
+        for row in re.finditer(r"^\| `(\w+)` \|([^|]*)\|", page, re.MULTILINE)
+    }
+    fields = {name: set(list(inspect.signature(function).parameters)[1:]) for name, function in OBJECTIVES.items()}
+    assert rows == fields
