@@ -57,6 +57,13 @@ def leftovers(job_id: str) -> Select[str]:
     return select(ArtifactRow.id).where(ArtifactRow.job_id == job_id, ~is_result)
 
 
+def unused(artifact_ids: Sequence[str]) -> Select[str]:
+    """Those of the artifacts that are no job's result and no job's checkpoint."""
+    is_result = exists().where(JobFileRow.artifact_id == ArtifactRow.id)
+    is_checkpoint = exists().where(JobRow.checkpoint_artifact_id == ArtifactRow.id)
+    return select(ArtifactRow.id).where(ArtifactRow.id.in_(artifact_ids), ~is_result, ~is_checkpoint)
+
+
 def checkpoints(job_id: str, *, keep: str) -> Select[str]:
     """The job's checkpoints but one."""
     return select(ArtifactRow.id).where(

@@ -177,6 +177,11 @@ def discard(session: Session, artifact_ids: Sequence[str]) -> None:
         session.execute(delete_rows(BlobRow).where(BlobRow.id == blob.id))
 
 
+def discard_unused(session: Session, artifact_ids: Sequence[str]) -> None:
+    """Drop those of the artifacts that no job came to hold."""
+    discard(session, session.scalars(queries.unused(artifact_ids)).all())
+
+
 def discard_leftovers(session: Session, job_id: str) -> None:
     """Drop what an ended job made on its way: its checkpoint, and files that never became results."""
     discard(session, session.scalars(queries.leftovers(job_id)).all())

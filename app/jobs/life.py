@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, case, insert, update
 from sqlalchemy.orm import Session
 
-from app.artifacts.service import discard, discard_checkpoints
+from app.artifacts.service import discard_checkpoints, discard_unused
 from app.jobs import log, queries
 from app.jobs.models import JobAttemptRow, JobFileRow, JobMetricRow, JobRow
 from app.kit.clock import now
@@ -201,8 +201,9 @@ def _writing_or_discarding(db: Database, artifact_ids: Sequence[str]) -> Iterato
         with db.writing() as session:
             yield session
     except FencedError:
+        # Not what the job holds: an earlier try may have been committed without our hearing of it.
         with db.writing() as session:
-            discard(session, artifact_ids)
+            discard_unused(session, artifact_ids)
         raise
 
 

@@ -276,6 +276,18 @@ def test_succeeding_keeps_report_and_files(desk: Desk) -> None:
     assert changed.ends_job
 
 
+def test_succeeding_again_after_a_lost_answer_keeps_the_results(desk: Desk) -> None:
+    desk.submit()
+    claim = desk.claim()
+    bundle = model(desk, claim)
+    life.succeed(desk.db, claim, FINISHED, [("bundle", bundle)])
+    with pytest.raises(life.FencedError):  # what a worker meets whose commit went through unheard
+        life.succeed(desk.db, claim, FINISHED, [("bundle", bundle)])
+    with desk.db.reading() as session:
+        assert service.files(session, claim.job_id)["bundle"].id == bundle
+    assert desk.row(claim.job_id).status is Status.SUCCEEDED
+
+
 @pytest.mark.parametrize("status", LEASED)
 def test_a_job_that_got_there_first_succeeds_whatever_was_asked(desk: Desk, status: Status) -> None:
     job_id = desk.submit()
