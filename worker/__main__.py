@@ -1,10 +1,14 @@
-"""`python -m worker`: a Celery worker whose jobs run in children of a warm forkserver."""
+"""`python -m worker`: a Celery worker whose jobs run in children of a warm forkserver.
+
+`python -m worker health` tells by its exit code whether the worker of these settings is well.
+"""
 
 import logging
+import sys
 
 from app import queue
 from app.settings import settings
-from worker import celery_app, reaper, scratch, tasks
+from worker import celery_app, pulse, reaper, scratch, tasks
 from worker.child import warm_up
 from worker.environment import hide, scrub
 from worker.workshop import open_workshop
@@ -31,4 +35,6 @@ def main() -> None:
             queue.ring(config.broker_url, rung, job_id)
 
 
+if sys.argv[1:] == ["health"]:
+    sys.exit(pulse.problem(settings()))
 main()

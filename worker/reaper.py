@@ -6,6 +6,7 @@ import threading
 from app import queue
 from app.artifacts import service as artifacts
 from app.jobs import life
+from worker import pulse
 from worker.lease import OUTAGES
 from worker.workshop import Workshop
 
@@ -44,6 +45,7 @@ def _rounds(shop: Workshop) -> None:
             reap(shop)
             ring_again(shop)
             artifacts.sweep(shop.db, shop.stores)
+            pulse.beat(shop.settings)
             pause = shop.settings.reap_seconds
         except OUTAGES as error:
             log.warning("no round of the reaper: %s", error)

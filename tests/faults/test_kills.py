@@ -168,3 +168,11 @@ def test_the_forkserver_was_started_without_secrets(fleet: Fleet) -> None:
     assert b"STILLHOUSE_" not in started_with
     assert b"OMP_WAIT_POLICY=passive" in started_with
     assert len(list(Path(f"/proc/{worker.forkserver}/task").iterdir())) == 1
+
+
+def test_the_health_check_tells_a_living_worker_from_a_dead_one(fleet: Fleet) -> None:
+    worker = fleet.start_worker(STILLHOUSE_LEASE_SECONDS="1", STILLHOUSE_REAP_SECONDS="0.2")
+    worker.wait_until_ready()
+    assert fleet.health(worker) == 0
+    worker.kill()
+    wait_until(lambda: fleet.health(worker) == 1)

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from stillhouse.contract.spec import Normalization
 
-CHUNK = 4096
+CHUNK = 256  # small enough for the cache of a CPU: float64 is eight times as large as a byte
 
 
 def measure_normalization(arranged: Tensor, ids: Tensor) -> Normalization:
@@ -25,8 +25,6 @@ def _mean(arranged: Tensor, ids: Tensor, centre: Tensor, *, power: int) -> Tenso
     """Mean over samples and pixels of (x - centre) ** power, per channel; in float64, a chunk at a time."""
     total = torch.zeros_like(centre)
     for chunk in ids.split(CHUNK):
-        values = arranged.index_select(0, chunk).double().flatten(2) if arranged.ndim > 2 else (  # noqa: PLR2004
-            arranged.index_select(0, chunk).double().unsqueeze(2)
-        )
-        total += (values - centre[:, None]).pow(power).sum(dim=(0, 2))
+        values = arranged.index_select(0, chunk).view(len(chunk), len(centre), -1).double()
+        total += values.sub_(centre[:, None]).pow_(power).sum(dim=(0, 2))
     return total / (len(ids) * arranged[0, 0].numel())
