@@ -61,27 +61,18 @@ class Claim:
 def claim(db: Database, *, queues: Iterable[str], worker: str, lease_seconds: float) -> Claim | None:
     """Take the best queued job of these queues, or None when there is none."""
     queues = list(queues)
-    with db.writing() as session:
-        # A row that is locked for another reason than a claim must not be missed: look again, and wait for it.
-        row = (
-            session.scalars(queries.next_queued(queues, waits=False)).one_or_none()
-            or session.scalars(queries.next_queued(queues, waits=True)).one_or_none()
-        )
-        if row is None:
-            return None
-        row = log.change_status(session, row, Status.RUNNING, "claimed by a worker", values={
-            "attempt": JobRow.attempt + 1, "lease_worker": worker, "lease_until": now(lease_seconds),
-            "started_at": case((JobRow.started_at.is_(None), now()), else_=JobRow.started_at),
-            "phase": Phase.STAGING, "step": None, "total_steps": None,
-            "percent": case((JobRow.checkpoint_artifact_id.is_(None), 0.0), else_=JobRow.percent),
-        })
-        session.execute(insert(JobAttemptRow).values(
-            job_id=row.id, attempt=row.attempt, worker=worker, started_at=now()
-        ))
-    return Claim(
-        job_id=row.id, owner=row.owner, attempt=row.attempt, losses=row.losses, spec=row.spec, worker=worker,
-        checkpoint=row.checkpoint_artifact_id,
-    )
+    while True:
+        with db.writing() as session:
+            row = session.scalars(queries.next_queued(queues)).one_or_none()
+            if row is None:
+                locked = session.scalars(queries.any_queued(queues)).one_or_none()
+                if locked is None:
+                    return None
+                # Not everybody who locks a row claims it: wait for this one, holding no other, or two who wait
+                # could wait for each other.
+                row = session.scalars(queries.still_queued(locked)).one_or_none()
+            if row is not None:
+                return _begin_attempt(session, row, worker, lease_seconds)
 
 
 def renew(db: Database, claim: Claim, lease_seconds: float) -> Status:
@@ -188,6 +179,22 @@ def take_rings(db: Database, *, older_than_seconds: float, limit: int) -> list[t
             return []
         rung = update(JobRow).where(JobRow.id.in_(found)).values(rung_at=now()).returning(JobRow.id, JobRow.queue)
         return [(job_id, queue) for job_id, queue in session.execute(rung)]
+
+
+def _begin_attempt(session: Session, row: JobRow, worker: str, lease_seconds: float) -> Claim:
+    row = log.change_status(session, row, Status.RUNNING, "claimed by a worker", values={
+        "attempt": JobRow.attempt + 1, "lease_worker": worker, "lease_until": now(lease_seconds),
+        "started_at": case((JobRow.started_at.is_(None), now()), else_=JobRow.started_at),
+        "phase": Phase.STAGING, "step": None, "total_steps": None,
+        "percent": case((JobRow.checkpoint_artifact_id.is_(None), 0.0), else_=JobRow.percent),
+    })
+    session.execute(insert(JobAttemptRow).values(
+        job_id=row.id, attempt=row.attempt, worker=worker, started_at=now()
+    ))
+    return Claim(
+        job_id=row.id, owner=row.owner, attempt=row.attempt, losses=row.losses, spec=row.spec, worker=worker,
+        checkpoint=row.checkpoint_artifact_id,
+    )
 
 
 def _holds(claim: Claim) -> ColumnElement[bool]:

@@ -99,10 +99,10 @@ def _running_by_owner() -> Subquery:
     )
 
 
-def next_queued(queues: Iterable[str], *, waits: bool) -> Select[JobRow]:
+def next_queued(queues: Iterable[str]) -> Select[JobRow]:
     """The queued job that is to run next: priority, then the owner with the fewest running jobs, then age.
 
-    The row is locked. One that another has locked is passed over, unless `waits`.
+    The row is locked. One that another has locked is passed over.
     """
     running = _running_by_owner()
     return (
@@ -113,8 +113,18 @@ def next_queued(queues: Iterable[str], *, waits: bool) -> Select[JobRow]:
             JobRow.priority.desc(), func.coalesce(running.c.num_running, 0), JobRow.created_at, JobRow.id,
         )
         .limit(1)
-        .with_for_update(of=JobRow, skip_locked=not waits, key_share=True)
+        .with_for_update(of=JobRow, skip_locked=True)
     )
+
+
+def any_queued(queues: Iterable[str]) -> Select[str]:
+    """Id of a queued job, locked by another or not."""
+    return select(JobRow.id).where(JobRow.status == Status.QUEUED, JobRow.queue.in_(list(queues))).limit(1)
+
+
+def still_queued(job_id: str) -> Select[JobRow]:
+    """The job, if it is queued once whoever has it locked lets go; locked then."""
+    return select(JobRow).where(JobRow.id == job_id, JobRow.status == Status.QUEUED).with_for_update()
 
 
 def queued_before(queue: str, *, owner: str, priority: int, created_at: datetime, job_id: str) -> Select[int]:

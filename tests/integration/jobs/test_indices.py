@@ -9,7 +9,7 @@ from app.jobs import queries
 from app.kit.database import Database
 
 STATEMENTS: dict[str, tuple[Select[object], str]] = {
-    "claim": (queries.next_queued(["cpu"], waits=False), "ix_jobs_status_queue"),
+    "claim": (queries.next_queued(["cpu"]), "ix_jobs_status_queue"),
     "reap": (queries.expired(10), "ix_jobs_status_lease_until"),
     "ring": (queries.unrung(30, 10), "ix_jobs_status_"),
     "page": (queries.listed("ann", status=None, name=None, labels={}, cursor=None), "ix_jobs_owner_created_at_id"),
