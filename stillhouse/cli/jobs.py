@@ -1,5 +1,6 @@
 """Commands about jobs: submit, watch, list, show, cancel, download, report, logs."""
 
+import inspect
 import json
 import sys
 from collections.abc import Iterator
@@ -36,10 +37,13 @@ from stillhouse.contract.status import Status
 from stillhouse.wording import gain_sentence, verdict
 
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="File or folder to write to.")]
+# The options of `submit` that draft a spec.
+_DRAFTED = frozenset(inspect.signature(drafting.draft).parameters)
 _ENDS = {Status.SUCCEEDED: Exit.OK, Status.CANCELLED: Exit.CANCELLED}
 
 
 def submit(
+    context: typer.Context,
     file: Annotated[
         Path | None, typer.Argument(metavar="[FILE.json]", help="A job spec, or `-` for standard input.")
     ] = None,
@@ -65,6 +69,7 @@ def submit(
     if (file is None) == (teacher is None):
         raise UsageError("give either a job spec (FILE.json) or --teacher with --student and --data")
     if file is not None:
+        _refuse_beside_spec(context)
         spec = read_spec(file)
     elif data is None:
         raise UsageError("--teacher needs --data as well: a folder of IDX or NPZ files, or one NPZ file")
@@ -80,6 +85,21 @@ def submit(
             end_as(follow_job(job))
         elif not as_json:
             tell(f"queued. Follow it: stillhouse watch {job.id}")
+
+
+def _refuse_beside_spec(context: typer.Context) -> None:
+    """What a spec file tells, no option tells as well: one of the two would be ignored."""
+    given = [
+        parameter.opts[0] for parameter in context.command.params
+        if parameter.name in _DRAFTED and _was_typed(context, parameter.name)
+    ]
+    if given:
+        raise UsageError(f"{', '.join(given)} cannot be given beside a job spec; write it into the file")
+
+
+def _was_typed(context: typer.Context, option: str) -> bool:
+    source = context.get_parameter_source(option)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def watch(

@@ -48,6 +48,7 @@ def test_submit_reads_standard_input(service: ScriptedService, run: Run) -> None
         (["submit", "no-such-file.json"], "there is no file no-such-file.json"),
         (["submit", __file__], "is not JSON"),
         (["submit", "--teacher", "x.safetensors"], "--data"),
+        (["submit", "job.json", "--name", "x", "--epochs", "3"], "--name, --epochs cannot be given beside a job spec"),
         (["submit", "--teacher", "x.safetensors", "--data", "."], "there is no teacher file"),
         (["distill", "x.safetensors", "--student", "mlp:64", "--data", "."], "there is no teacher file"),
         (["list", "--label", "nonsense"], "KEY=VALUE"),
