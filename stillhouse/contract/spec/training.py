@@ -130,9 +130,9 @@ class Augmentation(Section):
 class Training(Section):
     """Length, optimiser, schedule and selection."""
 
-    epochs: int = Field(default=12, ge=1, le=100_000, description="Passes over the training split.")
+    epochs: int = Field(default=30, ge=1, le=100_000, description="Passes over the training split.")
     batch_size: int = Field(default=128, ge=1, le=1_048_576, description="Samples per step.")
-    optimizer: Optimizer = Field(default=AdamW(learning_rate=2e-3), description="How weights follow gradients.")
+    optimizer: Optimizer = Field(default=AdamW(learning_rate=4e-3), description="How weights follow gradients.")
     schedule: Schedule = Field(default=OneCycle(), description="Step size over time.")
     warmup_fraction: float = Field(
         default=0.0, ge=0, lt=1, description="Share of the steps over which the step size first rises from 0 linearly."
