@@ -12,6 +12,8 @@ from stillhouse.cli.output import people
 from stillhouse.cli.shorthand import DataFiles, architecture, data_files, is_artifact_id, labels
 from stillhouse.cli.transfers import transfer_bar
 from stillhouse.client import Client
+from stillhouse.client.api import as_sent
+from stillhouse.contract.spec import usual_objective
 
 Name = Annotated[str | None, typer.Option(help="A name for people.")]
 Label = Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="A label to find the job by; repeatable.")]
@@ -74,9 +76,9 @@ def _objective(temperature: float | None, data: DataFiles) -> dict[str, Any] | N
     """The service's default objective at another temperature."""
     if temperature is None:
         return None
-    soft = {"kind": "kl", "temperature": temperature}
-    hard = {"kind": "cross_entropy", "weight": 0.5}
-    return {"terms": [soft, hard] if data.section["train"].get("labels") else [soft]}
+    usual = usual_objective(is_labelled=bool(data.section["train"].get("labels")))
+    terms = [as_sent(term) for term in usual.terms]
+    return {"terms": [term | {"temperature": temperature} if term["kind"] == "kl" else term for term in terms]}
 
 
 def _stored(client: Client, file: Path) -> str:

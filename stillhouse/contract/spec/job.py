@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from stillhouse.contract.spec.base import Section
 from stillhouse.contract.spec.data import Data, Split
 from stillhouse.contract.spec.export import Export
-from stillhouse.contract.spec.objective import CrossEntropy, Kl, Objective
+from stillhouse.contract.spec.objective import Objective, usual_objective
 from stillhouse.contract.spec.student import Student
 from stillhouse.contract.spec.task import Task
 from stillhouse.contract.spec.teacher import CheckpointTeacher, Teacher
@@ -72,11 +72,7 @@ class JobSpec(Section):
     @property
     def effective_objective(self) -> Objective:
         """The objective that is trained: as given, else the default for the data."""
-        if self.objective is not None:
-            return self.objective
-        if self.data.train.is_labelled:
-            return Objective(terms=[Kl(), CrossEntropy(weight=0.5)])
-        return Objective(terms=[Kl()])
+        return self.objective or usual_objective(is_labelled=self.data.train.is_labelled)
 
     @property
     def trains_control(self) -> bool:

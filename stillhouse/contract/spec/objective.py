@@ -61,3 +61,8 @@ class Objective(Section):
     def needs_teacher(self) -> bool:
         """Whether a term with weight reads the teacher's outputs."""
         return any(term.kind != "cross_entropy" and term.weight > 0 for term in self.terms)
+
+
+def usual_objective(*, is_labelled: bool) -> Objective:
+    """What is trained where a spec does not say: soft labels, with the true labels where there are any."""
+    return Objective(terms=[Kl(), CrossEntropy(weight=0.5)] if is_labelled else [Kl()])
