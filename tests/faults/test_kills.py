@@ -92,7 +92,7 @@ def test_sigkill_of_the_worker(fleet: Fleet) -> None:
     row = fleet.desk.row(job_id)
     assert (row.attempt, row.losses) == (2, 1)
     assert_counted_once(fleet, job_id, num_runs=2)
-    assert list(worker.scratch.iterdir()) == [], "what the dead worker left is swept"
+    assert [path.name for path in worker.scratch.iterdir()] == ["pulse"], "what the dead worker left is swept"
 
 
 @pytest.mark.parametrize(
