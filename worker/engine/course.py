@@ -48,6 +48,7 @@ class Course:
     validation: Validation
     metric: Metric | None  # None: there is nothing to evaluate by, and the last step is the one
     seed: int
+    step_flops: int
 
     @cached_property
     def total_steps(self) -> int:

@@ -14,6 +14,7 @@ from worker.engine.preflight import Prepared, control_loss, control_metric, labe
 from worker.engine.seeds import derive_seed
 from worker.engine.state import Tensors
 from worker.engine.teachers import Teacher
+from worker.engine.threads import count_step_flops
 
 
 class Courses:
@@ -55,18 +56,21 @@ class Courses:
         self, phase: Phase, architecture: Architecture, training: Training, loss: Loss, *,
         metric: Metric | None, seed: int, teacher: Teacher | None = None, soft_labels: Tensors | None = None,
     ) -> Course:
-        feed = self._feed(training, teacher if loss.needs_teacher else None, soft_labels or {})
+        teacher = teacher if loss.needs_teacher else None
+        answering = teacher.architecture if teacher and training.augmentation else None
         ids = self._dataset.train.ids.to(self._device)
+        batches = Batches(ids, batch_size=training.batch_size, seed=seed)
         return Course(
             phase=phase,
             architecture=architecture,
             training=training,
-            batches=Batches(ids, batch_size=training.batch_size, seed=seed),
-            feed=feed,
+            batches=batches,
+            feed=self._feed(training, teacher, soft_labels or {}),
             loss=loss,
             validation=self._validation((soft_labels or {}).get("validation")),
             metric=metric,
             seed=seed,
+            step_flops=count_step_flops(architecture, answering, batches.batch_size),
         )
 
     def _feed(self, training: Training, teacher: Teacher | None, soft_labels: Tensors) -> Feed:

@@ -22,6 +22,7 @@ from worker.engine.requests import Requested, StopRequestedError
 from worker.engine.softlabels import label_softly
 from worker.engine.state import TrainingState
 from worker.engine.teachers import Teacher, trained_teacher
+from worker.engine.threads import threads_for
 
 CPU_ALLOCATION_FAILED = "can't allocate memory"
 
@@ -134,9 +135,10 @@ class Job:
             state.restore(*saved)
         self.keeper.trainings[course.phase] = state
         if not state.ended:
-            yield from distill(
-                course, state, requested=self.requested, keeper=self.keeper, journey=self.journey
-            )
+            with threads_for(course.step_flops):
+                yield from distill(
+                    course, state, requested=self.requested, keeper=self.keeper, journey=self.journey
+                )
 
     def trained_teacher(self) -> Teacher:
         """The teacher that the job trained, at the step that validation selected."""
