@@ -44,7 +44,9 @@ def submit(client: Client, data: str) -> JobHandle:
         "teacher": {"kind": "train", "architecture": {"kind": "mlp", "hidden": [32]}, "training": {"epochs": 3}},
         "student": {"kind": "mlp", "hidden": [16], "dropout": 0.1, "batch_norm": True},
         "data": {"kind": "npz", "train": {"artifact": data}},
-        "training": {"epochs": 200, "batch_size": 64, "ema_decay": 0.99, "checkpoint_seconds": 1},
+        "training": {
+            "epochs": 300, "batch_size": 64, "evaluate_every": 10, "ema_decay": 0.99, "checkpoint_seconds": 1,
+        },
         "control": False,
     })
 
@@ -74,7 +76,8 @@ def in_mid_training(job: JobHandle) -> None:
 
 def workers() -> list[psutil.Process]:
     children = psutil.Process().children(recursive=True)
-    return [child for child in children if child.cmdline()[-2:] == ["-m", "worker"]]
+    living = [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
+    return [child for child in living if child.cmdline()[-2:] == ["-m", "worker"]]
 
 
 def forkserver(worker: psutil.Process) -> psutil.Process:
