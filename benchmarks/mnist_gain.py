@@ -22,7 +22,10 @@ SUBJECTS = ("teacher", "student", "control")
 
 
 def train(spec: JobSpec, inputs: dict[str, Path], soft_labels: dict[str, torch.Tensor]) -> Report:
-    """One job of the engine, but for the export. The teacher's answers do not depend on the seed, and are handed on."""
+    """One job of the engine, but for the export. The teacher's answers do not depend on the seed, and are handed on.
+
+    Training so small a student takes one thread, whatever the machine has.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         job = Job(spec, inputs, Path(scratch), device="cpu", requested=lambda: None)
         job.keeper.soft_labels |= soft_labels

@@ -22,7 +22,7 @@ from worker.engine.requests import Requested, StopRequestedError
 from worker.engine.softlabels import label_softly
 from worker.engine.state import TrainingState
 from worker.engine.teachers import Teacher, trained_teacher
-from worker.engine.threads import threads_for
+from worker.engine.threads import num_threads_for, threads_for
 
 CPU_ALLOCATION_FAILED = "can't allocate memory"
 
@@ -135,6 +135,7 @@ class Job:
             state.restore(*saved)
         self.keeper.trainings[course.phase] = state
         if not state.ended:
+            yield _tell_threads(course)
             with threads_for(course.step_flops):
                 yield from distill(
                     course, state, requested=self.requested, keeper=self.keeper, journey=self.journey
@@ -159,3 +160,11 @@ class Job:
         if request := self.requested():
             yield self.keeper.save(phase, 0)
             raise StopRequestedError(request)
+
+
+def _tell_threads(course: Course) -> Noted:
+    threads = num_threads_for(course.step_flops)
+    return Noted(
+        code="threads", message=f"This training uses {threads} of {torch.get_num_threads()} threads.",
+        data={"phase": course.phase.value, "threads": threads},
+    )

@@ -31,12 +31,16 @@ def _count_flops(architecture: Architecture, batch_size: int) -> int:
     return total * batch_size // len(batch)
 
 
+def num_threads_for(step_flops: int) -> int:
+    """One for a small step, else as many as torch has."""
+    return 1 if step_flops < SMALL_STEP_FLOPS else torch.get_num_threads()
+
+
 @contextmanager
 def threads_for(step_flops: int) -> Iterator[None]:
-    """Within, torch computes with one thread if the step is small; after, with as many as before."""
+    """Within, torch computes with as many threads as the step is worth; after, with as many as before."""
     before = torch.get_num_threads()
-    if step_flops < SMALL_STEP_FLOPS:
-        torch.set_num_threads(1)
+    torch.set_num_threads(num_threads_for(step_flops))
     try:
         yield
     finally:
