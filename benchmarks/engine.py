@@ -19,8 +19,8 @@ from benchmarks.results import publish, spread
 from stillhouse import Client
 from stillhouse.local import running
 
-ROUNDS = 5
-EPOCHS = 12
+ROUNDS = 4
+EPOCHS = 6
 LOOPS = ("bare_loop", "student_alone", "torchdistill", "torchdistill_free_teacher")
 
 
