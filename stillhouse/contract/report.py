@@ -116,7 +116,6 @@ class Report(_Part):
     """What the compressed model kept."""
 
     version: int = 1
-    job_id: str | None = None
     name: str | None = None
     created_at: datetime
     task: str

@@ -69,7 +69,6 @@ def build_report(
     num_train_samples_seen: int,
     device: str,
     name: str | None = None,
-    job_id: str | None = None,
     notes: Sequence[str] = (),
 ) -> Report:
     """The report without parity, which export_bundle adds. Ratios, gain, environment and standing notes are made here.
@@ -80,7 +79,6 @@ def build_report(
     by_name = {subject.name: subject for subject in subjects}
     teacher, student, control = by_name["teacher"], by_name["student"], by_name.get("control")
     return Report(
-        job_id=job_id,
         name=name,
         created_at=datetime.now(UTC),
         task=task,
