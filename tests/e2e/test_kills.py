@@ -25,8 +25,9 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalService]:
 
 
 @pytest.fixture(scope="module")
-def client(service: LocalService) -> Client:
-    return Client(service.url, service.key)
+def client(service: LocalService) -> Iterator[Client]:
+    with Client(service.url, service.key) as client:
+        yield client
 
 
 @pytest.fixture(scope="module")
