@@ -75,21 +75,19 @@ def in_mid_training(job: JobHandle) -> None:
     pytest.fail("the job ended before it could be disturbed; make it longer")
 
 
-def workers() -> list[psutil.Process]:
-    children = psutil.Process().children(recursive=True)
-    living = [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
-    return [child for child in living if child.cmdline()[-2:] == ["-m", "worker"]]
-
-
-def forkserver(worker: psutil.Process) -> psutil.Process:
-    return next(child for child in worker.children() if "forkserver" in " ".join(child.cmdline()))
+def living(processes: list[psutil.Process], word: str = "") -> list[psutil.Process]:
+    """Those that run, with the word in their command line; the dead wait here until their parent collects them."""
+    found = [process for process in processes if process.status() != psutil.STATUS_ZOMBIE]
+    return [process for process in found if word in " ".join(process.cmdline())]
 
 
 def trainers() -> list[tuple[psutil.Process, psutil.Process, psutil.Process]]:
     """Worker, forkserver and trainer of each running job."""
     return [
-        (worker, server, trainer) for worker in workers() for server in [forkserver(worker)]
-        for trainer in server.children()
+        (worker, server, trainer)
+        for worker in living(psutil.Process().children(recursive=True), "-m worker")
+        for server in living(worker.children(), "multiprocessing.forkserver")
+        for trainer in living(server.children())
     ]
 
 
