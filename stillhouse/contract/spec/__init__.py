@@ -5,10 +5,12 @@ from stillhouse.contract.spec.base import ArtifactId, Section
 from stillhouse.contract.spec.data import Data, IdxData, IdxSplit, Normalization, NpzData, NpzSplit, Split
 from stillhouse.contract.spec.export import Export
 from stillhouse.contract.spec.job import JobSpec
-from stillhouse.contract.spec.objective import CrossEntropy, Kl, Mse, Objective, Term, usual_objective
+from stillhouse.contract.spec.logit_terms import CrossEntropy, Kl, Mse
+from stillhouse.contract.spec.objective import Objective, Term, usual_objective
 from stillhouse.contract.spec.student import Student
 from stillhouse.contract.spec.task import ImageClassification, TabularClassification, Task
 from stillhouse.contract.spec.teacher import CheckpointTeacher, Teacher, TrainTeacher
+from stillhouse.contract.spec.term import LayerPair
 from stillhouse.contract.spec.training import (
     Adam,
     AdamW,
@@ -30,7 +32,7 @@ from stillhouse.contract.spec.training import (
 __all__ = [
     "Adam", "AdamW", "Architecture", "ArtifactId", "Augmentation", "CheckpointTeacher", "Cnn", "Constant", "Cosine",
     "CrossEntropy", "Data", "EarlyStopping", "Export", "Flip", "IdxData", "IdxSplit", "ImageClassification", "JobSpec",
-    "Kl", "Mlp", "Mse", "Normalization", "NpzData", "NpzSplit", "Objective", "OneCycle", "Optimizer", "Schedule",
+    "Kl", "LayerPair", "Mlp", "Mse", "Normalization", "NpzData", "NpzSplit", "Objective", "OneCycle", "Optimizer", "Schedule",
     "Section", "Sgd", "Shift", "Split", "Step", "Student", "TabularClassification", "Task", "Teacher", "Term",
     "TrainTeacher", "Training", "Transform", "usual_objective",
 ]

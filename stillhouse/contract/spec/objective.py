@@ -1,41 +1,14 @@
 """What the student is trained to minimise: a weighted list of terms."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
 from stillhouse.contract.spec.base import Section
+from stillhouse.contract.spec.logit_terms import CrossEntropy, Kl, LogitTerm
+from stillhouse.contract.spec.term import FeatureTerm
 
-
-class _Term(Section):
-    weight: float = Field(default=1.0, ge=0, le=1e6, description="Factor of this term in the sum.")
-
-
-class Kl(_Term):
-    """Hinton's soft labels: T^2 KL(softmax(teacher/T) || softmax(student/T)), mean over items."""
-
-    kind: Literal["kl"] = "kl"
-    temperature: float = Field(
-        default=2.0, gt=0, le=1000, description="T: above 1 it softens both distributions."
-    )
-
-
-class CrossEntropy(_Term):
-    """Cross-entropy with the true labels, mean over labelled items."""
-
-    kind: Literal["cross_entropy"] = "cross_entropy"
-    label_smoothing: float = Field(
-        default=0.0, ge=0, lt=1, description="Share of probability spread evenly over all classes."
-    )
-
-
-class Mse(_Term):
-    """Squared difference of the logits, mean over items and classes."""
-
-    kind: Literal["mse"] = "mse"
-
-
-Term = Annotated[Kl | CrossEntropy | Mse, Field(discriminator="kind")]
+Term = Annotated[LogitTerm, Field(discriminator="kind")]
 
 
 class Objective(Section):
@@ -45,22 +18,33 @@ class Objective(Section):
 
     @model_validator(mode="after")
     def _weighs_something(self) -> Self:
-        if all(term.weight == 0 for term in self.terms):
+        if not self.active:
             raise ValueError("every weight is 0, so there is nothing to learn; give one term a weight above 0")
-        kinds = [term.kind for term in self.terms]
-        if len(set(kinds)) != len(kinds):
-            raise ValueError("a kind of term appears twice; merge the two into one with the summed weight")
+        names = [term.name or term.kind for term in self.terms]
+        repeated = next((name for name in names if names.count(name) > 1), None)
+        if repeated is not None:
+            raise ValueError(f"two terms are called {repeated}; give one of them a name of its own")
         return self
+
+    @property
+    def active(self) -> list[Term]:
+        """The terms whose weight is above 0."""
+        return [term for term in self.terms if term.weight > 0]
 
     @property
     def needs_labels(self) -> bool:
         """Whether a term with weight reads the labels."""
-        return any(term.kind == "cross_entropy" and term.weight > 0 for term in self.terms)
+        return any(term.needs_labels for term in self.active)
 
     @property
     def needs_teacher(self) -> bool:
         """Whether a term with weight reads the teacher's outputs."""
-        return any(term.kind != "cross_entropy" and term.weight > 0 for term in self.terms)
+        return any(term.needs_teacher for term in self.active)
+
+    @property
+    def needs_features(self) -> bool:
+        """Whether a term with weight reads layers of the teacher, which no store of soft labels holds."""
+        return any(isinstance(term, FeatureTerm) and term.pairs for term in self.active)
 
 
 def usual_objective(*, is_labelled: bool) -> Objective:

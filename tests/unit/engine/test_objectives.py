@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from stillhouse.contract.spec import CrossEntropy, Kl, Mse, Objective, Term
-from worker.engine.objectives import OBJECTIVES, Loss, Views
+from worker.engine.objectives import LEARNED, OBJECTIVES, Loss, Views
+from worker.engine.objectives.composite import OF_USE
 from worker.engine.objectives.cross_entropy import cross_entropy
 from worker.engine.objectives.kl import kl
 from worker.engine.objectives.mse import mse
@@ -149,10 +150,13 @@ def test_the_gradient_of_a_loss_is_weighted_alike() -> None:
 
 def test_every_term_of_the_spec_has_a_function_that_takes_its_fields() -> None:
     kinds = {kind.model_fields["kind"].default: kind for kind in get_args(get_args(Term)[0])}
-    assert kinds.keys() == OBJECTIVES.keys()
+    assert kinds.keys() == OBJECTIVES.keys() | LEARNED.keys()
     for name, kind in kinds.items():
-        fields = set(kind.model_fields) - {"kind", "weight"}
-        assert set(list(inspect.signature(OBJECTIVES[name]).parameters)[1:]) == fields
+        fields = set(kind.model_fields) - OF_USE
+        if name in LEARNED:
+            assert set(inspect.signature(LEARNED[name]).parameters) == fields | {"shapes"}
+        else:
+            assert set(list(inspect.signature(OBJECTIVES[name]).parameters)[1:]) == fields
 
 
 def test_every_term_has_its_row_in_the_docs() -> None:

@@ -1,54 +1,115 @@
 """The objective of a spec: a weighted sum of terms."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from stillhouse.contract.spec import Objective, Term
-from worker.engine.objectives.cross_entropy import cross_entropy
-from worker.engine.objectives.kl import kl
-from worker.engine.objectives.mse import mse
-from worker.engine.objectives.views import Views
+from stillhouse.contract.spec.term import BaseTerm, FeatureTerm, Ramp, TemperatureTerm, WarmUp
+from worker.engine.objectives.table import LEARNED, OBJECTIVES
+from worker.engine.objectives.views import Shapes, Views
 
-# The fields of a term's spec class, but for `kind` and `weight`, are the keyword arguments of its function.
-OBJECTIVES: Mapping[str, Callable[..., Tensor]] = {"kl": kl, "cross_entropy": cross_entropy, "mse": mse}
+NO_SHAPES = Shapes({}, {}, 0, 0)
+# Fields of a term that say how it is used; the others are the arguments of its function.
+OF_USE = frozenset(TemperatureTerm.model_fields) - {"temperature"} | {"kind"}
 
 
 class Weighted(NamedTuple):
-    """A term that counts."""
+    """A term that counts. Both functions take the share of the training that is done."""
 
     name: str
-    weight: float
-    function: Callable[[Views], Tensor]
+    weight: Callable[[float], float]
+    value: Callable[[Views, float], Tensor]
 
 
-class Loss:
-    """The weighted sum of the terms whose weight is above 0."""
+class Loss(nn.Module):
+    """The weighted sum of the terms whose weight is above 0. Its parameters are those of terms that learn."""
 
-    def __init__(self, objective: Objective) -> None:
+    def __init__(self, objective: Objective, shapes: Shapes = NO_SHAPES) -> None:
+        super().__init__()
         self.needs_teacher = objective.needs_teacher
         self.needs_labels = objective.needs_labels
-        self._terms = [_weighted(term) for term in objective.terms if term.weight > 0]
+        self.student_layers, self.teacher_layers = layers(objective)
+        self.learned = nn.ModuleDict()
+        self._terms = [self._weighted(term, shapes) for term in objective.active]
 
     @property
     def names(self) -> list[str]:
         """Names of the sum and of each term, as they are logged."""
         return ["loss", *(f"loss.{term.name}" for term in self._terms)]
 
-    def __call__(self, views: Views) -> list[Tensor]:
-        """Scalars in the order of `names`: the sum, to call backward on, then each term without its weight."""
-        values = [term.function(views) for term in self._terms]
-        return [self._sum(values), *values]
+    @property
+    def share_names(self) -> list[str]:
+        """Names of each term's share of the gradient, as they are logged."""
+        return [f"gradient_share.{term.name}" for term in self._terms]
 
-    def _sum(self, values: Sequence[Tensor]) -> Tensor:
-        total = values[0] * self._terms[0].weight
+    def forward(self, views: Views, progress: float = 0.0) -> list[Tensor]:
+        """Scalars in the order of `names`: the sum, to call backward on, then each term without its weight."""
+        values = [term.value(views, progress) for term in self._terms]
+        return [self._sum(values, progress), *values]
+
+    def gradient_shares(self, values: Sequence[Tensor], views: Views, progress: float) -> Tensor:
+        """Each weighted term's share of the gradient that reaches the student, (num_terms,), adding up to 1.
+
+        By 2-norm, at the student's outputs and at its layers that terms look at. `values` are those of `forward`; the
+        graph stays for the backward pass that follows.
+        """
+        reached = [views.student, *views.features.values()]
+        norms = [
+            term.weight(progress) * _norm(torch.autograd.grad(value, reached, retain_graph=True, allow_unused=True))
+            for term, value in zip(self._terms, values[1:], strict=True)
+        ]
+        stacked = torch.stack(norms)
+        return stacked / stacked.sum().clamp(min=torch.finfo(stacked.dtype).tiny)
+
+    def _sum(self, values: Sequence[Tensor], progress: float) -> Tensor:
+        total = values[0] * self._terms[0].weight(progress)
         for term, value in zip(self._terms[1:], values[1:], strict=True):
-            total = total.add(value, alpha=term.weight)
+            total = total.add(value, alpha=term.weight(progress))
         return total
 
+    def _weighted(self, term: Term, shapes: Shapes) -> Weighted:
+        name = term.name or term.kind
+        arguments = {field: getattr(term, field) for field in type(term).model_fields if field not in OF_USE}
+        weight = _ramped(term.weight, term.weight_ramp)
+        if term.kind in LEARNED:
+            module = LEARNED[term.kind](shapes=shapes, **arguments)
+            self.learned[name] = module
+            return Weighted(name, weight, lambda views, _: module(views))
+        return Weighted(name, weight, _function(OBJECTIVES[term.kind], term, arguments))
 
-def _weighted(term: Term) -> Weighted:
-    arguments = term.model_dump(exclude={"kind", "weight"})
-    return Weighted(term.kind, term.weight, partial(OBJECTIVES[term.kind], **arguments))
+
+def layers(objective: Objective) -> tuple[list[str], list[str]]:
+    """Paths of the student's and of the teacher's layers that the objective looks at, each once."""
+    pairs = [pair for term in objective.active if isinstance(term, FeatureTerm) for pair in term.pairs]
+    return sorted({pair.student for pair in pairs}), sorted({pair.teacher for pair in pairs})
+
+
+def _function(
+    made: Callable[..., Tensor], term: BaseTerm, arguments: Mapping[str, object]
+) -> Callable[[Views, float], Tensor]:
+    if isinstance(term, TemperatureTerm) and term.temperature_ramp is not None:
+        temperature = _ramped(term.temperature, term.temperature_ramp)
+        fixed = {field: value for field, value in arguments.items() if field != "temperature"}
+        return lambda views, progress: made(views, temperature=temperature(progress), **fixed)
+    function = partial(made, **arguments)
+    return lambda views, _: function(views)
+
+
+def _ramped(value: float, ramp: Ramp | None) -> Callable[[float], float]:
+    if ramp is None:
+        return lambda _: value
+    if isinstance(ramp, WarmUp):
+        return lambda progress: value * min(1.0, progress / ramp.fraction)
+    if ramp.kind == "linear":
+        return lambda progress: value * (ramp.start + (ramp.end - ramp.start) * progress)
+    return lambda progress: value * (ramp.end + (ramp.start - ramp.end) * (1 + math.cos(math.pi * progress)) / 2)
+
+
+def _norm(gradients: Sequence[Tensor | None]) -> Tensor:
+    norms = [gradient.float().norm() for gradient in gradients if gradient is not None]
+    return torch.stack(norms).norm() if norms else torch.zeros(())

@@ -1,23 +1,44 @@
 """What an objective looks at."""
 
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
+
+from stillhouse.contract.spec import LayerPair
+
+MEMBERS_AXES = 3
 
 
 class Views(NamedTuple):
-    """One batch as the objectives see it. N items, C classes."""
+    """One batch as the objectives see it. N items, C outputs."""
 
-    student: Tensor  # logits (N, C)
-    teacher: Tensor | None = None  # logits (N, C), no gradient
-    labels: Tensor | None = None  # (N,) int64
+    student: Tensor  # outputs (N, C): logits, or values of a regression or an embedding
+    # Outputs (N, C), no gradient; (N, M, C) of an ensemble of M teachers whose probabilities are averaged.
+    teacher: Tensor | None = None
+    # (N,) int64 classes; (N, C) float where they are shares of classes, several labels, or targets of a regression.
+    labels: Tensor | None = None
     mask: Tensor | None = None  # (N,) bool: which items have a label; all of them where it is None
+    ids: Tensor | None = None  # (N,) int64: place of each item in the training split
+    features: Mapping[str, Tensor] = {}  # outputs of the student's layers by path
+    teacher_features: Mapping[str, Tensor] = {}  # outputs of the teacher's layers by path, no gradient
+    teacher_weights: Tensor | None = None  # (M,): shares of an ensemble's members; equal where it is None
 
     @property
     def soft_labels(self) -> Tensor:
-        """The teacher's logits, which every feed of an objective that needs them gives."""
+        """The teacher's outputs (N, C) of a feed that has them; an ensemble's are averaged at temperature 1."""
+        return self.soft_labels_at(1.0)
+
+    def soft_labels_at(self, temperature: float) -> Tensor:
+        """Logits (N, C) whose softmax at the temperature is what the teacher says at that temperature."""
         assert self.teacher is not None  # noqa: S101 - ours, not the user's: preflight ran this very objective
-        return self.teacher
+        if self.teacher.ndim < MEMBERS_AXES:
+            return self.teacher
+        members = torch.log_softmax(wide(self.teacher) / temperature, dim=2)
+        shares = torch.ones(members.shape[1]) if self.teacher_weights is None else self.teacher_weights
+        shares = (shares / shares.sum()).to(members)
+        return temperature * torch.logsumexp(members + shares.log()[:, None], dim=1)
 
     @property
     def true_labels(self) -> Tensor:
@@ -25,7 +46,23 @@ class Views(NamedTuple):
         assert self.labels is not None  # noqa: S101 - ours, not the user's: preflight ran this very objective
         return self.labels
 
+    def pairs(self, pairs: Sequence[LayerPair]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Outputs of the student's and the teacher's layer of each pair, at least float32; the models' own of none."""
+        if not pairs:
+            yield wide(self.student), wide(self.soft_labels)
+        for pair in pairs:
+            yield wide(self.features[pair.student]), wide(self.teacher_features[pair.teacher])
 
-def wide(logits: Tensor) -> Tensor:
-    """Logits in at least float32: half precision loses the small probabilities that soft labels are about."""
-    return logits if logits.dtype.itemsize >= 4 else logits.float()  # noqa: PLR2004 - bytes of a float32
+
+class Shapes(NamedTuple):
+    """What a term that learns must know before its first batch. Shapes are of one item, without the batch's axis."""
+
+    student: Mapping[str, tuple[int, ...]]  # of the student's layers by path
+    teacher: Mapping[str, tuple[int, ...]]  # of the teacher's layers by path
+    num_outputs: int
+    num_samples: int  # of the training split
+
+
+def wide(values: Tensor) -> Tensor:
+    """In at least float32: half precision loses the small probabilities that soft labels are about."""
+    return values if values.dtype.itemsize >= 4 else values.float()  # noqa: PLR2004 - bytes of a float32
