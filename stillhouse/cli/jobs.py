@@ -16,6 +16,7 @@ from stillhouse.cli import drafting
 from stillhouse.cli.connecting import JobId, Json, Key, Url, connected, find_job
 from stillhouse.cli.exits import Exit, UsageError, tell_failure
 from stillhouse.cli.following import follow
+from stillhouse.cli.interrupts import heeding_interrupts
 from stillhouse.cli.output import (
     age,
     answers,
@@ -214,14 +215,14 @@ def follow_job(handle: JobHandle, farewell: str | None = None) -> Job:
     """Watch a job to its end; Ctrl-C says how to come back to it, or what `farewell` says."""
     console = people()
     console.print(f"watching {handle.id}" + ("" if farewell else " (Ctrl-C stops watching, not the job)"))
-    with _farewell(handle, farewell):
-        follow(console, handle.watch())
+    with _farewell(handle, farewell), heeding_interrupts() as interrupts:
+        follow(console, interrupts.heeded(handle.watch()))
     return handle.refresh()
 
 
 def _follow_as_json(handle: JobHandle) -> Job:
-    with _farewell(handle, None):
-        for recorded in handle.watch():
+    with _farewell(handle, None), heeding_interrupts() as interrupts:
+        for recorded in interrupts.heeded(handle.watch()):
             sys.stdout.write(recorded.model_dump_json() + "\n")
             sys.stdout.flush()
     return handle.refresh()

@@ -31,8 +31,8 @@ from stillhouse.contract.spec.training import (
 
 __all__ = [
     "Adam", "AdamW", "Architecture", "ArtifactId", "Augmentation", "CheckpointTeacher", "Cnn", "Constant", "Cosine",
-    "CrossEntropy", "Data", "EarlyStopping", "Export", "Flip", "IdxData", "IdxSplit", "ImageClassification", "JobSpec",
-    "Kl", "LayerPair", "Mlp", "Mse", "Normalization", "NpzData", "NpzSplit", "Objective", "OneCycle", "Optimizer", "Schedule",
-    "Section", "Sgd", "Shift", "Split", "Step", "Student", "TabularClassification", "Task", "Teacher", "Term",
-    "TrainTeacher", "Training", "Transform", "usual_objective",
+    "CrossEntropy", "Data", "EarlyStopping", "Export", "Flip", "IdxData", "IdxSplit", "ImageClassification",
+    "JobSpec", "Kl", "LayerPair", "Mlp", "Mse", "Normalization", "NpzData", "NpzSplit", "Objective", "OneCycle",
+    "Optimizer", "Schedule", "Section", "Sgd", "Shift", "Split", "Step", "Student", "TabularClassification", "Task",
+    "Teacher", "Term", "TrainTeacher", "Training", "Transform", "usual_objective",
 ]
