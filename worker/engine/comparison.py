@@ -14,12 +14,13 @@ from worker.engine.architectures import build_fitted
 from worker.engine.checkpoint import Keeper
 from worker.engine.course import predict
 from worker.engine.data import Part
-from worker.engine.evaluate import score
 from worker.engine.export import measure_latency
 from worker.engine.feed import normalize_all
-from worker.engine.preflight import Prepared
+from worker.engine.precision import Precision
+from worker.engine.prepared import Prepared
 from worker.engine.report import build_report, describe_subject
 from worker.engine.state import TrainingState
+from worker.engine.tasks import Answered
 from worker.engine.teachers import Teacher
 
 MAX_CURVE_POINTS = 500
@@ -61,17 +62,19 @@ def compare(spec: JobSpec, prepared: Prepared, teacher: Teacher, keeper: Keeper,
     """Score every model; the test split is looked at here and nowhere else."""
     examiner = _Examiner(prepared, keeper.soft_labels, device)
     trained = keeper.trainings
-    student = _selected(trained[Phase.DISTILLING], prepared.student, device)
-    models = {"teacher": teacher.model, "student": student}
+    student = _selected(trained[Phase.DISTILLING], prepared.student.architecture, device)
+    models = {"student": student}
+    if teacher.module is not None:
+        models["teacher"] = teacher.module
     if Phase.CONTROL in trained:
-        models["control"] = _selected(trained[Phase.CONTROL], prepared.student, device)
+        models["control"] = _selected(trained[Phase.CONTROL], prepared.student.architecture, device)
     latencies = measure_latency(models, prepared.one_input())
     states = {"student": trained[Phase.DISTILLING], "control": trained.get(Phase.CONTROL)}
     subjects = [_describe_teacher(teacher, examiner, trained.get(Phase.TEACHER))]
     subjects += [
         _describe(name, models[name], state, prepared, examiner) for name, state in states.items() if state is not None
     ]
-    subjects = [subject.model_copy(update={"latency": latencies[subject.name]}) for subject in subjects]
+    subjects = [subject.model_copy(update={"latency": latencies.get(subject.name)}) for subject in subjects]
     return Comparison(spec, prepared, student, subjects, trained, device)
 
 
@@ -86,7 +89,9 @@ class _Examiner:
 
     def of_model(self, model: nn.Module, part: Part) -> Scores:
         arranged = part.samples.arranged.index_select(0, part.ids).to(self._device)
-        return self._score(predict(model, normalize_all(arranged, self._prepared.dataset.preprocessing)), part)
+        precision = Precision("float32", self._device)
+        inputs = normalize_all(arranged, self._prepared.dataset.preprocessing)
+        return self._score(predict(model, inputs, precision), part)
 
     def of_teacher(self, part: Part) -> Scores:
         """By the answers it gave as teacher. How well it agrees with itself is left out."""
@@ -94,10 +99,8 @@ class _Examiner:
         return scores.model_copy(update={"agreement": None, "kl_from_teacher": None})
 
     def _score(self, logits: Tensor, part: Part) -> Scores:
-        return score(
-            logits.cpu(), labels=part.labels, teacher=self._soft_labels[part.name].cpu(),
-            label_names=self._prepared.label_names,
-        )
+        answered = Answered(logits.cpu(), part.labels, teacher=self._soft_labels[part.name].cpu())
+        return self._prepared.task.score(answered, self._prepared.label_names)
 
 
 def _selected(state: TrainingState, architecture: Architecture, device: str) -> nn.Module:
@@ -107,9 +110,10 @@ def _selected(state: TrainingState, architecture: Architecture, device: str) -> 
 
 
 def _describe_teacher(teacher: Teacher, examiner: _Examiner, state: TrainingState | None) -> Subject:
+    assert teacher.module is not None  # noqa: S101 - every kind of teacher is a network so far
     return describe_subject(
-        "teacher", teacher.model,
-        architecture=_in_short(teacher.architecture),
+        "teacher", teacher.module,
+        architecture=teacher.description,
         scores=examiner.of_teacher(examiner.evaluated),
         validation_scores=examiner.of_teacher(examiner.validation),
         selected_step=state.selected_step if state else None,
@@ -123,7 +127,7 @@ def _describe(
 ) -> Subject:
     return describe_subject(
         name, model,
-        architecture=_in_short(prepared.student),
+        architecture=_in_short(prepared.student.architecture),
         scores=examiner.of_model(model, examiner.evaluated),
         final_scores=examiner.of_model(state.evaluated_model, examiner.evaluated),
         validation_scores=examiner.of_model(model, examiner.validation),

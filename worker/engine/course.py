@@ -1,9 +1,8 @@
 """A course of training: what stays the same from its first step to its last."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,16 +13,25 @@ from stillhouse.contract.spec import Architecture, Training
 from stillhouse.contract.status import Phase
 from worker.engine.architectures import build_fitted
 from worker.engine.data import Batches
-from worker.engine.feed import CHUNK, Feed
+from worker.engine.feed import CHUNK, Batch, Feed
 from worker.engine.objectives import Loss, Views
+from worker.engine.objectives.views import wide
 from worker.engine.optim import Average, build_optimizer, build_schedule
+from worker.engine.precision import Precision
 from worker.engine.seeds import derive_seed
-from worker.engine.state import TrainingState
+from worker.engine.state import Tensors, TrainingState
+from worker.engine.tasks import Answered, Task
 
 NUM_MEASUREMENTS = 100  # per training, where its steps are not too many for that
 MAX_LOG_STEPS = 100
 
-Metric = Literal["accuracy", "agreement", "loss"]
+
+@dataclass(frozen=True)
+class Learner:
+    """What is trained: a complete architecture, and the weights it starts from, where not from random ones."""
+
+    architecture: Architecture
+    weights: Tensors | None = None
 
 
 @dataclass(frozen=True)
@@ -31,8 +39,9 @@ class Validation:
     """What selects the best step."""
 
     inputs: Tensor  # normalised (V, *input_shape)
-    teacher: Tensor | None  # logits (V, num_classes)
-    labels: Tensor | None  # (V,)
+    teacher: Tensor | None  # outputs (V, C), or (V, M, C) of an ensemble
+    labels: Tensor | None  # (V,), or (V, C)
+    mask: Tensor | None = None  # (V,) bool
 
 
 @dataclass(frozen=True)
@@ -40,15 +49,19 @@ class Course:
     """One model, its objective, its samples and its schedule."""
 
     phase: Phase
-    architecture: Architecture  # complete
+    learner: Learner
     training: Training
     batches: Batches
     feed: Feed
     loss: Loss
     validation: Validation
-    metric: Metric | None  # None: there is nothing to evaluate by, and the last step is the one
+    task: Task
+    metric: str | None  # None: there is nothing to evaluate by, and the last step is the one
     seed: int
     step_flops: int
+    precision: Precision
+    num_views: int | None = None  # None: every epoch shows a view of its own
+    teacher_shares: Tensor | None = None
 
     @cached_property
     def total_steps(self) -> int:
@@ -68,10 +81,31 @@ class Course:
     def begin(self, device: str) -> TrainingState:
         """The state before the first step; draws the first weights and seeds dropout."""
         torch.manual_seed(derive_seed(self.seed, "weights"))
-        model = build_fitted(self.architecture, device)
+        model = self.precision.place(build_fitted(self.learner.architecture, device))
+        if self.learner.weights is not None:
+            model.load_state_dict(dict(self.learner.weights))
         torch.manual_seed(derive_seed(self.seed, "dropout"))
         average = Average(model, self.training.ema_decay) if self.training.ema_decay else None
-        return TrainingState(model, build_optimizer(self.training.optimizer, model.parameters()), average)
+        parameters = [*model.parameters(), *self.loss.parameters()]
+        return TrainingState(model, build_optimizer(self.training.optimizer, parameters), average, self.loss)
+
+    def batch(self, step: int) -> Batch:
+        """What the step sees."""
+        epoch = self.batches.epoch(step)
+        return self.feed(self.batches(step), epoch % self.num_views if self.num_views else epoch)
+
+    def look(self, state: TrainingState, batch: Batch) -> Views:
+        """The batch as the objective sees it: the student has answered."""
+        with self.precision.forward():
+            outputs = state.model(self.precision.inputs(batch.inputs))
+        return Views(
+            outputs, batch.teacher, batch.labels, batch.mask, batch.ids, state.tap.take(), batch.teacher_features,
+            self.teacher_shares,
+        )
+
+    def progress(self, step: int) -> float:
+        """Share of the training that is done before the step, 0 to 1; 1 at the last step."""
+        return step / max(self.total_steps - 1, 1)
 
     def is_over(self, state: TrainingState) -> bool:
         """Whether no step follows."""
@@ -84,15 +118,17 @@ class Course:
         every = self.training.evaluate_every * self.batches.steps_per_epoch
         return state.step % every == 0 or state.step == self.total_steps
 
-    def measurement_is_due(self, state: TrainingState) -> bool:
+    def measurement_is_due(self, step: int) -> bool:
         """Every so many steps, and after the last."""
-        return state.step % self.log_steps == 0 or state.step == self.total_steps
+        return step % self.log_steps == 0 or step == self.total_steps
 
     def measure(self, state: TrainingState) -> Measured:
         """Each term's mean since the last measurement. The one place where the loop waits for the device."""
         self.check_finite(state)
         rows = torch.stack(state.losses).view(-1, len(self.loss.names))
         values = dict(zip(self.loss.names, rows.double().mean(dim=0).tolist(), strict=True))
+        if state.shares is not None:
+            values |= dict(zip(self.loss.share_names, state.shares.tolist(), strict=True))
         values["learning_rate"] = self.learning_rate(state.step - 1)
         state.losses.clear()
         state.note(state.step, values)
@@ -123,30 +159,26 @@ class Course:
             first = int(broken.nonzero()[0])
             raise DivergedError(step=state.step - len(broken) + 1 + first)
 
-    def _scores(self, state: TrainingState) -> dict[str, float]:
-        logits = predict(state.evaluated_model, self.validation.inputs)
-        if not bool(logits.isfinite().all()):
+    def _scores(self, state: TrainingState) -> Mapping[str, float]:
+        validation = self.validation
+        outputs = predict(state.evaluated_model, validation.inputs, self.precision)
+        if not bool(outputs.isfinite().all()):
             raise DivergedError(step=state.step)
-        teacher, labels = self.validation.teacher, self.validation.labels
-        values: dict[str, float] = {}
-        if labels is not None:
-            values["validation.accuracy"] = _share(logits.argmax(1) == labels)
-        if teacher is not None:
-            values["validation.agreement"] = _share(logits.argmax(1) == teacher.argmax(1))
-        if (labels is not None or not self.loss.needs_labels) and (teacher is not None or not self.loss.needs_teacher):
-            values["validation.loss"] = float(self.loss(Views(logits, teacher, labels))[0])
+        teacher, labels, mask = validation.teacher, validation.labels, validation.mask
+        answered = Answered(outputs, labels, mask, teacher, self.teacher_shares)
+        values = {f"validation.{name}": value for name, value in self.task.validate(answered).items()}
+        if self.loss.is_computable(has_labels=labels is not None, has_teacher=teacher is not None):
+            views = Views(outputs, teacher, labels, mask, teacher_weights=self.teacher_shares)
+            values["validation.loss"] = float(self.loss(views, 1.0)[0])
         return values
 
 
 @torch.no_grad()
-def predict(model: nn.Module, inputs: Tensor) -> Tensor:
-    """Logits (N, num_classes) in evaluation mode, a chunk at a time; the mode is left as it was."""
+def predict(model: nn.Module, inputs: Tensor, precision: Precision) -> Tensor:
+    """Outputs (N, C), at least float32, in evaluation mode, a chunk at a time; the mode is left as it was."""
     was_training = model.training
     model.eval()
-    logits = torch.cat([model(chunk) for chunk in inputs.split(CHUNK)])
+    with precision.forward():
+        outputs = torch.cat([model(precision.inputs(chunk)) for chunk in inputs.split(CHUNK)])
     model.train(was_training)
-    return logits
-
-
-def _share(hits: Tensor) -> float:
-    return float(hits.double().mean())
+    return wide(outputs)

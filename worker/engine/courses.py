@@ -1,16 +1,23 @@
 """The trainings of a job, made from its spec: config stops here."""
 
+from collections.abc import Mapping
 from functools import cached_property
 
+import torch
 from torch import Tensor
 
-from stillhouse.contract.spec import Architecture, JobSpec, Training, TrainTeacher
+from stillhouse.contract.spec import JobSpec, Objective, Training, TrainTeacher
 from stillhouse.contract.status import Phase
-from worker.engine.course import Course, Metric, Validation
-from worker.engine.data import Batches, Part, Samples
-from worker.engine.feed import AugmentedFeed, Feed, LazyFeed, ReadyFeed, fits_normalized, normalize_all
-from worker.engine.objectives import Loss
-from worker.engine.preflight import Prepared, control_loss, control_metric, labels_online, teacher_loss, teacher_metric
+from worker.engine.answers import Answers, OnlineAnswers, RepeatedAnswers, StoredAnswers
+from worker.engine.architectures import build_fitted
+from worker.engine.course import Course, Learner, Validation
+from worker.engine.data import Batches, Part, Samples, augment
+from worker.engine.features import Tap
+from worker.engine.feed import DrawnFeed, Feed, ReadyFeed, Targets, fits_normalized, normalize_all
+from worker.engine.objectives import Loss, Shapes
+from worker.engine.objectives.composite import layers
+from worker.engine.precision import Precision
+from worker.engine.prepared import Prepared, control_metric, labels_online, teacher_metric
 from worker.engine.seeds import derive_seed
 from worker.engine.state import Tensors
 from worker.engine.teachers import Teacher
@@ -27,24 +34,31 @@ class Courses:
     def teacher(self) -> Course:
         """A teacher that learns from the labels."""
         teacher = self._spec.teacher
+        architecture = self._prepared.teacher_architecture
         assert isinstance(teacher, TrainTeacher)  # noqa: S101 - asked by the pipeline
+        assert architecture is not None  # noqa: S101 - it is to be trained
         return self._course(
-            Phase.TEACHER, self._prepared.teacher_architecture, teacher.training, teacher_loss(teacher),
-            metric=teacher_metric(self._spec, teacher.training), seed=derive_seed(self._spec.seed, "teacher"),
+            Phase.TEACHER, Learner(architecture), teacher.training,
+            self._prepared.task.teacher_objective(teacher),
+            metric=teacher_metric(self._spec, teacher.training, self._prepared.task),
+            seed=derive_seed(self._spec.seed, "teacher"),
         )
 
-    def student(self, teacher: Teacher, soft_labels: Tensors) -> Course:
-        """The student that learns from the teacher."""
+    def student(self, teacher: Teacher, soft_labels: Tensors, *, rehearsed: bool = False) -> Course:
+        """The student that learns from the teacher. A rehearsed one needs no soft labels of the training split."""
         return self._course(
-            Phase.DISTILLING, self._prepared.student, self._spec.training, Loss(self._spec.effective_objective),
+            Phase.DISTILLING, self._prepared.student, self._spec.training, self._spec.effective_objective,
             metric=self._prepared.metric, seed=self._spec.seed, teacher=teacher, soft_labels=soft_labels,
+            rehearsed=rehearsed,
         )
 
     def control(self, soft_labels: Tensors) -> Course:
         """The same student from the same first weights in the same order, on the labels alone."""
+        task = self._prepared.task
         return self._course(
-            Phase.CONTROL, self._prepared.student, self._spec.training, control_loss(self._spec),
-            metric=control_metric(self._spec), seed=self._spec.seed, soft_labels=soft_labels,
+            Phase.CONTROL, self._prepared.student, self._spec.training,
+            task.hard_objective(self._spec.effective_objective), metric=control_metric(self._spec, task),
+            seed=self._spec.seed, soft_labels=soft_labels,
         )
 
     def labelled_parts(self) -> list[Part]:
@@ -53,39 +67,77 @@ class Courses:
         return self._dataset.parts if needed else self._dataset.parts[1:]
 
     def _course(
-        self, phase: Phase, architecture: Architecture, training: Training, loss: Loss, *,
-        metric: Metric | None, seed: int, teacher: Teacher | None = None, soft_labels: Tensors | None = None,
+        self, phase: Phase, learner: Learner, training: Training, objective: Objective, *, metric: str | None,
+        seed: int, teacher: Teacher | None = None, soft_labels: Tensors | None = None, rehearsed: bool = False,
     ) -> Course:
-        teacher = teacher if loss.needs_teacher else None
-        answering = teacher.architecture if teacher and training.augmentation else None
-        ids = self._dataset.train.ids.to(self._device)
-        batches = Batches(ids, batch_size=training.batch_size, seed=seed)
+        teacher = teacher if objective.needs_teacher else None
+        shapes = self._shapes(objective, learner, teacher)
+        torch.manual_seed(derive_seed(seed, "helpers"))
+        loss = Loss(objective, shapes).to(self._device)
+        batches = Batches(self._dataset.train.ids.to(self._device), batch_size=training.batch_size, seed=seed)
+        asked = teacher is not None and labels_online(self._spec)
+        answers = self._answers(teacher, soft_labels or {}, loss, batches(0) if rehearsed else None)
         return Course(
             phase=phase,
-            architecture=architecture,
+            learner=learner,
             training=training,
             batches=batches,
-            feed=self._feed(training, teacher, soft_labels or {}),
+            feed=self._feed(training, answers),
             loss=loss,
             validation=self._validation((soft_labels or {}).get("validation")),
+            task=self._prepared.task,
             metric=metric,
             seed=seed,
-            step_flops=count_step_flops(architecture, answering, batches.batch_size),
+            step_flops=count_step_flops(
+                learner.architecture, teacher.architecture if teacher and asked else None, batches.batch_size
+            ),
+            precision=Precision(self._prepared.precision, self._device),
+            num_views=None if training.augmentation else 1,
+            teacher_shares=teacher.shares if teacher else None,
         )
 
-    def _feed(self, training: Training, teacher: Teacher | None, soft_labels: Tensors) -> Feed:
+    def _answers(
+        self, teacher: Teacher | None, soft_labels: Tensors, loss: Loss, rehearsed: Tensor | None
+    ) -> Answers | None:
+        if teacher is None:
+            return None
+        if labels_online(self._spec):
+            return OnlineAnswers(teacher, loss.teacher_layers)
+        if rehearsed is not None:
+            return RepeatedAnswers(teacher, self._samples.arranged.index_select(0, rehearsed), rehearsed)
+        return StoredAnswers(self._by_sample(soft_labels["train"])[None])
+
+    def _feed(self, training: Training, answers: Answers | None) -> Feed:
         samples, preprocessing = self._samples, self._dataset.preprocessing
-        if training.augmentation is not None:
-            return AugmentedFeed(samples, training.augmentation, preprocessing, teacher)
-        rows = self._by_sample(soft_labels["train"]) if teacher else None
-        if fits_normalized(samples.arranged):
-            return ReadyFeed(self._inputs, rows, samples.labels)
-        return LazyFeed(samples.arranged, preprocessing, rows, samples.labels)
+        targets = Targets(samples.labels)
+        if training.augmentation is None and fits_normalized(samples.arranged):
+            return ReadyFeed(self._inputs, targets, answers, samples.arranged)
+
+        def images(ids: Tensor, view: int) -> Tensor:
+            arranged = samples.arranged.index_select(0, ids)
+            return augment(arranged, ids, training.augmentation, epoch=view) if training.augmentation else arranged
+
+        return DrawnFeed(images, preprocessing, targets, answers)
 
     def _by_sample(self, of_split: Tensor) -> Tensor:
         """Soft labels of the training split, one row per sample of the file, so that a sample's id finds its row."""
-        rows = of_split.new_zeros(len(self._dataset.train.samples), of_split.shape[1])
+        rows = of_split.new_zeros(len(self._dataset.train.samples), *of_split.shape[1:])
         return rows.index_copy_(0, self._dataset.train.ids.to(rows.device), of_split)
+
+    def _shapes(self, objective: Objective, learner: Learner, teacher: Teacher | None) -> Shapes:
+        """Shapes of the layers that the objective looks at, from one pass of two samples."""
+        num_samples = len(self._dataset.train.samples)
+        if not objective.needs_features or teacher is None or teacher.module is None:
+            return Shapes({}, {}, self._prepared.num_classes, num_samples)
+        student_layers, teacher_layers = layers(objective)
+        ids = self._dataset.train.ids[:2].to(self._device)
+        arranged = self._samples.arranged.index_select(0, ids)
+        model = build_fitted(learner.architecture, self._device).eval()
+        tap = Tap(model, student_layers)
+        with torch.no_grad():
+            model(self._dataset.preprocessing.normalize(arranged))
+        answer = OnlineAnswers(teacher, teacher_layers)(ids, 0, lambda: arranged)
+        return Shapes(_shapes(tap.take()), _shapes(answer.features), self._prepared.num_classes, num_samples)
 
     def _validation(self, soft_labels: Tensor | None) -> Validation:
         labels = self._dataset.validation.labels
@@ -106,3 +158,7 @@ class Courses:
         part = self._dataset.validation
         arranged = part.samples.arranged.index_select(0, part.ids).to(self._device)
         return normalize_all(arranged, self._dataset.preprocessing)
+
+
+def _shapes(features: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {path: tuple(feature.shape[1:]) for path, feature in features.items()}

@@ -15,11 +15,15 @@ NUM_BINS = 15
 MAX_DETAILED_CLASSES = 256
 
 
-def score(logits: Tensor, *, labels: Tensor | None, teacher: Tensor | None, label_names: Sequence[str]) -> Scores:
-    """Scores of logits (N, C) against labels (N,) and the teacher's logits (N, C), where there are any."""
+def score(
+    logits: Tensor, *, labels: Tensor | None, teacher: Tensor | None, label_names: Sequence[str],
+    mask: Tensor | None = None,
+) -> Scores:
+    """Scores of logits (N, C) against labels (N,), where the mask (N,) says that there are, and teacher (N, C)."""
     scores = Scores()
-    if labels is not None:
-        scores = scores.model_copy(update=_against_labels(logits, labels, label_names))
+    if labels is not None and (mask is None or bool(mask.any())):
+        kept = slice(None) if mask is None else mask
+        scores = scores.model_copy(update=_against_labels(logits[kept], labels[kept], label_names))
     if teacher is not None:
         scores = scores.model_copy(update=_against_teacher(logits, teacher))
     return scores

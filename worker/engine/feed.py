@@ -1,15 +1,13 @@
 """From the ids of samples to what a step needs: inputs, soft labels, labels."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from stillhouse.contract.spec import Augmentation
 from stillhouse.models.preprocessing import Preprocessing
-from worker.engine.data import Samples, augment
-from worker.engine.teachers import Teacher, answer
+from worker.engine.answers import Answer, Answers
 
 # Up to this size the samples are kept normalised, as float32. It decides bits, so it is no setting.
 MAX_NORMALIZED_BYTES = 2 * 1024**3
@@ -17,62 +15,59 @@ CHUNK = 1024  # samples that go through a model or a normalisation at once, wher
 
 
 class Batch(NamedTuple):
-    """What one step sees. B samples."""
+    """What one step sees. N samples."""
 
-    inputs: Tensor  # (B, *input_shape), normalised
-    teacher: Tensor | None  # logits (B, num_classes)
-    labels: Tensor | None  # (B,) int64
+    ids: Tensor  # (N,) int64
+    inputs: Tensor  # (N, *input_shape), normalised
+    labels: Tensor | None = None  # (N,) int64, or (N, C) float
+    mask: Tensor | None = None  # (N,) bool: which samples have a label; all of them where it is None
+    teacher: Tensor | None = None  # outputs (N, C), or (N, M, C) of an ensemble
+    teacher_features: Mapping[str, Tensor] = {}
 
 
-# Ids of the batch's samples, and the epoch.
+# Ids of the batch's samples, and which view of them.
 Feed = Callable[[Tensor, int], Batch]
+
+
+class Targets(NamedTuple):
+    """What is known of every sample of a file."""
+
+    labels: Tensor | None
+    mask: Tensor | None = None
 
 
 class ReadyFeed:
     """Samples as they are: a batch is one look-up per tensor."""
 
-    def __init__(self, inputs: Tensor, teacher: Tensor | None, labels: Tensor | None) -> None:
-        self._inputs, self._teacher, self._labels = inputs, teacher, labels
+    def __init__(self, inputs: Tensor, targets: Targets, answers: Answers | None, arranged: Tensor) -> None:
+        self._inputs, self._targets, self._answers, self._arranged = inputs, targets, answers, arranged
 
-    def __call__(self, ids: Tensor, epoch: int) -> Batch:
-        """The samples `ids`, normalised; the epoch changes nothing."""
-        del epoch
-        return Batch(self._inputs.index_select(0, ids), _rows(self._teacher, ids), _rows(self._labels, ids))
-
-
-class LazyFeed:
-    """Samples too large to be kept normalised."""
-
-    def __init__(
-        self, arranged: Tensor, preprocessing: Preprocessing, teacher: Tensor | None, labels: Tensor | None
-    ) -> None:
-        self._arranged, self._preprocessing, self._teacher, self._labels = arranged, preprocessing, teacher, labels
-
-    def __call__(self, ids: Tensor, epoch: int) -> Batch:
-        """The samples `ids`, normalised now; the epoch changes nothing."""
-        del epoch
-        inputs = self._preprocessing.normalize(self._arranged.index_select(0, ids))
-        return Batch(inputs, _rows(self._teacher, ids), _rows(self._labels, ids))
+    def __call__(self, ids: Tensor, view: int) -> Batch:
+        """The samples `ids`, normalised; the view changes nothing."""
+        answer = _ask(self._answers, ids, view, lambda: self._arranged.index_select(0, ids))
+        return Batch(
+            ids, self._inputs.index_select(0, ids), _rows(self._targets.labels, ids), _rows(self._targets.mask, ids),
+            answer.outputs if answer else None, answer.features if answer else {},
+        )
 
 
-class AugmentedFeed:
-    """Samples changed anew each epoch; the teacher, if any, labels what the student sees."""
+class DrawnFeed:
+    """Samples that are fetched and changed for every batch."""
 
     def __init__(
-        self,
-        samples: Samples,
-        augmentation: Augmentation,
-        preprocessing: Preprocessing,
-        teacher: Teacher | None,
+        self, images: Callable[[Tensor, int], Tensor], preprocessing: Preprocessing, targets: Targets,
+        answers: Answers | None,
     ) -> None:
-        self._samples, self._augmentation = samples, augmentation
-        self._preprocessing, self._teacher = preprocessing, teacher
+        self._images, self._preprocessing, self._targets, self._answers = images, preprocessing, targets, answers
 
-    def __call__(self, ids: Tensor, epoch: int) -> Batch:
-        """The samples `ids` as the epoch shows them."""
-        images = augment(self._samples.arranged.index_select(0, ids), ids, self._augmentation, epoch=epoch)
-        soft_labels = answer(self._teacher, images) if self._teacher else None
-        return Batch(self._preprocessing.normalize(images), soft_labels, _rows(self._samples.labels, ids))
+    def __call__(self, ids: Tensor, view: int) -> Batch:
+        """The samples `ids` as the view shows them."""
+        images = self._images(ids, view)
+        answer = _ask(self._answers, ids, view, lambda: images)
+        return Batch(
+            ids, self._preprocessing.normalize(images), _rows(self._targets.labels, ids),
+            _rows(self._targets.mask, ids), answer.outputs if answer else None, answer.features if answer else {},
+        )
 
 
 def fits_normalized(arranged: Tensor) -> bool:
@@ -86,6 +81,10 @@ def normalize_all(arranged: Tensor, preprocessing: Preprocessing) -> Tensor:
     for into, chunk in zip(normalized.split(CHUNK), arranged.split(CHUNK), strict=True):
         into.copy_(preprocessing.normalize(chunk))
     return normalized
+
+
+def _ask(answers: Answers | None, ids: Tensor, view: int, images: Callable[[], Tensor]) -> Answer | None:
+    return answers(ids, view, images) if answers else None
 
 
 def _rows(tensor: Tensor | None, ids: Tensor) -> Tensor | None:

@@ -7,7 +7,6 @@ from torch.nn.utils import clip_grad_norm_
 from stillhouse.contract.events import TrainerEvent
 from worker.engine.checkpoint import Keeper
 from worker.engine.course import Course
-from worker.engine.objectives import Views
 from worker.engine.profile import Journey
 from worker.engine.requests import Requested, StopRequestedError
 from worker.engine.state import TrainingState
@@ -31,7 +30,7 @@ def distill(
         if request:
             raise StopRequestedError(request)
         step(course, state)
-        if course.measurement_is_due(state):
+        if course.measurement_is_due(state.step):
             yield course.measure(state)
         if journey.is_due():
             yield journey.tell(state.step, state.step * course.batches.batch_size)
@@ -41,8 +40,10 @@ def distill(
 
 def step(course: Course, state: TrainingState) -> None:
     """One batch forward and back, and the weights after it. Never waits for the device."""
-    batch = course.feed(course.batches(state.step), course.batches.epoch(state.step))
-    losses = course.loss(Views(state.model(batch.inputs), batch.teacher, batch.labels))
+    views, progress = course.look(state, course.batch(state.step)), course.progress(state.step)
+    losses = course.loss(views, progress)
+    if course.measurement_is_due(state.step + 1) and len(losses) > 2:  # noqa: PLR2004 - one term is all of it
+        state.shares = course.loss.gradient_shares(losses, views, progress)
     for parameter in state.parameters:
         parameter.grad = None
     losses[0].backward()

@@ -16,8 +16,10 @@ from worker.engine.course import Course
 from worker.engine.courses import Courses
 from worker.engine.export import Evaluation, export_bundle
 from worker.engine.loop import distill
-from worker.engine.preflight import Prepared, prepare
+from worker.engine.preflight import prepare, untrained
+from worker.engine.prepared import Prepared
 from worker.engine.profile import Journey
+from worker.engine.rehearsal import rehearse
 from worker.engine.requests import Requested, StopRequestedError
 from worker.engine.softlabels import label_softly
 from worker.engine.state import TrainingState
@@ -66,12 +68,13 @@ class Job:
         self.keeper = Keeper(scratch, self.journey, seconds=spec.training.checkpoint_seconds, device=device)
         self.snapshot = Snapshot({}, {})
         self.prepared: Prepared
+        self.courses: Courses
         self.teacher: Teacher
 
     def train(self, checkpoint: Path | None) -> Iterator[TrainerEvent]:
         """Everything up to the last step: preflight, teacher, soft labels, student and control."""
         yield from self._preflight(checkpoint)
-        courses = Courses(self.spec, self.prepared, self.device)
+        courses = self.courses
         if isinstance(self.spec.teacher, TrainTeacher):
             yield from self._train(courses.teacher())
         self.teacher = self.prepared.teacher or self.trained_teacher()
@@ -92,7 +95,7 @@ class Job:
         exported = export_bundle(
             scratch=self.scratch,
             student=comparison.student,
-            architecture=self.prepared.student,
+            architecture=self.prepared.student.architecture,
             preprocessing=self.prepared.dataset.preprocessing,
             label_names=self.prepared.label_names,
             evaluation=Evaluation(part.samples.raw[part.ids], part.labels),
@@ -105,7 +108,9 @@ class Job:
     def _preflight(self, checkpoint: Path | None) -> Iterator[TrainerEvent]:
         yield self.journey.enter(Phase.PREFLIGHT)
         self.prepared = prepare(self.spec, self.inputs, self.device)
-        self.journey.expected = self.prepared.expected
+        self.courses = Courses(self.spec, self.prepared, self.device)
+        rehearsed = self.prepared.teacher or untrained(self.prepared, self.device)
+        self.journey.expected = rehearse(self.spec, self.prepared, self.courses, rehearsed, self.device)
         yield from self.prepared.notes()
         if checkpoint is not None:
             yield self._resume(checkpoint)
@@ -144,9 +149,11 @@ class Job:
     def trained_teacher(self) -> Teacher:
         """The teacher that the job trained, at the step that validation selected."""
         state: TrainingState = self.keeper.trainings[Phase.TEACHER]
-        model = build_fitted(self.prepared.teacher_architecture, self.device)
+        architecture = self.prepared.teacher_architecture
+        assert architecture is not None  # noqa: S101 - it was trained
+        model = build_fitted(architecture, self.device)
         model.load_state_dict(state.selected)
-        return trained_teacher(model, self.prepared.teacher_architecture, self.prepared.dataset)
+        return trained_teacher(model, architecture, self.prepared.dataset)
 
     def _label(self, courses: Courses) -> Iterator[TrainerEvent]:
         parts = courses.labelled_parts()

@@ -11,7 +11,7 @@ from worker.engine.checkpoint import Keeper
 from worker.engine.data import Part
 from worker.engine.profile import Journey
 from worker.engine.requests import Requested, StopRequestedError
-from worker.engine.teachers import Teacher, answer
+from worker.engine.teachers import Teacher
 
 # Fixed, since the bits of a convolution may depend on how many samples it sees at once; and small enough for a small
 # network's activations to stay in the cache of a CPU.
@@ -31,7 +31,7 @@ def label_softly(
             if request := requested():
                 yield keeper.save(Phase.SOFT_LABELS, done)
                 raise StopRequestedError(request)
-            chunks.append(answer(teacher, part.samples.arranged.index_select(0, ids).to(device)))
+            chunks.append(teacher.answer(part.samples.arranged.index_select(0, ids).to(device), ids))
             done += 1
             if journey.is_due():
                 yield journey.tell(done, done * CHUNK)

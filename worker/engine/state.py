@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from worker.engine.features import Tap
+from worker.engine.objectives import Loss
 from worker.engine.optim import Average, optimizer_tensors, restore_optimizer
 
 # Facts are plain JSON values.
@@ -26,6 +28,7 @@ class TrainingState:
     model: nn.Module
     optimizer: torch.optim.Optimizer
     average: Average | None = None
+    loss: Loss | None = None  # some of its terms learn beside the model
     step: int = 0
     evaluated_step: int = 0
     selected: Tensors = field(default_factory=dict)  # weights and buffers of the best evaluation
@@ -37,10 +40,12 @@ class TrainingState:
     stopped_early: bool = False
     ended: bool = False
     losses: list[Tensor] = field(default_factory=list)  # since the last measurement, flat: one row of terms per step
+    shares: Tensor | None = None  # of the terms in the gradient, at the last step that was measured
     curves: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.parameters = list(self.model.parameters())
+        self.parameters = [*self.model.parameters(), *(self.loss.parameters() if self.loss else ())]
+        self.tap = Tap(self.model, self.loss.student_layers if self.loss else ())
 
     @property
     def evaluated_model(self) -> nn.Module:
@@ -55,6 +60,7 @@ class TrainingState:
             tensors |= _prefixed("average", self.average.model.state_dict())
         if not self.ended:
             tensors |= _prefixed("optimizer", optimizer_tensors(self.optimizer))
+            tensors |= _prefixed("loss", self.loss.state_dict()) if self.loss else {}
             tensors |= _prefixed("generator", generator_states())
             tensors |= {"losses": torch.stack(self.losses)} if self.losses else {}
         return facts, tensors
@@ -70,6 +76,8 @@ class TrainingState:
         if not self.ended:
             device = next(self.model.parameters()).device
             restore_optimizer(self.optimizer, _under("optimizer", tensors))
+            if self.loss:
+                self.loss.load_state_dict(_under("loss", tensors))
             restore_generators(_under("generator", tensors))
             self.losses = list(tensors["losses"].to(device)) if "losses" in tensors else []
 

@@ -98,6 +98,11 @@ class _Dataset(Section):
         description="How the student's inputs are normalised. Measured on the training split when left out.",
     )
 
+    @property
+    def given_num_classes(self) -> int | None:
+        """The number of classes that this section tells."""
+        return self.num_classes or (len(self.label_names) if self.label_names else None)
+
     @model_validator(mode="after")
     def _names_match_classes(self) -> Self:
         if self.label_names is None:

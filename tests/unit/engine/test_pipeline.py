@@ -31,6 +31,7 @@ from worker.engine.export import Exported
 from worker.engine.objectives import Loss, Views
 from worker.engine.profile import Journey
 from worker.engine.state import TrainingState
+from worker.engine.teachers import NetworkTeacher
 
 
 def run(lesson: Lesson, spec: JobSpec, checkpoint: Path | None = None) -> list[TrainerEvent]:
@@ -169,15 +170,17 @@ def test_augmented_views_are_labelled_by_the_teacher_as_they_come(lesson: Lesson
     assert set(job.keeper.soft_labels) == {"validation", "test"}
     courses = Courses(job.spec, job.prepared, "cpu")
     feed = courses.student(job.teacher, job.keeper.soft_labels).feed
+    teacher = job.teacher
+    assert isinstance(teacher, NetworkTeacher)
     batch = feed(torch.arange(8), 3)
     assert batch.teacher is not None
     raw = job.prepared.dataset.train.samples.arranged[:8]
-    unmoved = job.teacher.model(job.teacher.preprocessing.normalize(raw))
+    unmoved = teacher.module(teacher.preprocessing.normalize(raw))
     assert not torch.allclose(batch.teacher, unmoved)
-    student_view, teacher_view = job.prepared.dataset.preprocessing.normalization, job.teacher.preprocessing
+    student_view, teacher_view = job.prepared.dataset.preprocessing.normalization, teacher.preprocessing
     pixels = batch.inputs * student_view.std[0] + student_view.mean[0]  # 0 to 1 again
     seen = teacher_view.normalize((pixels * 255).round())
-    assert torch.allclose(batch.teacher, job.teacher.model(seen), atol=1e-4)
+    assert torch.allclose(batch.teacher, teacher.module(seen), atol=1e-4)
 
 
 @pytest.mark.usefixtures("unexported")
@@ -202,11 +205,11 @@ def test_a_loss_that_becomes_nan_ends_the_job_at_its_step(
     calls = iter(range(1, 10**9))
     plain = Loss.__call__
 
-    def poisoned(self: Loss, views: Views) -> list[torch.Tensor]:
-        values = plain(self, views)
-        return [value * torch.nan for value in values] if next(calls) == 2 + 11 + 2 else values
+    def poisoned(self: Loss, views: Views, progress: float) -> list[torch.Tensor]:
+        values = plain(self, views, progress)
+        return [value * torch.nan for value in values] if next(calls) == 4 + 11 + 2 else values
 
-    monkeypatch.setattr(Loss, "__call__", poisoned)  # 2 calls in preflight, 2 on validation after epochs 1 and 2
+    monkeypatch.setattr(Loss, "__call__", poisoned)  # 4 calls in preflight, 2 on validation after epochs 1 and 2
     with pytest.raises(DivergedError) as caught:
         run(lesson, lesson.spec())
     assert caught.value.step == 11

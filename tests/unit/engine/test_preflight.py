@@ -23,14 +23,27 @@ from stillhouse.contract.failures import (
 from stillhouse.contract.spec import Mlp
 from stillhouse.contract.status import Phase
 from tests.fixtures.lessons import TEACHER, TEST, TRAIN, VALIDATION, Lesson, blobs
-from worker.engine import softlabels
-from worker.engine.preflight import Prepared, control_metric, prepare
+from worker.engine import rehearsal
+from worker.engine.courses import Courses
+from worker.engine.preflight import prepare, untrained
+from worker.engine.prepared import Prepared, control_metric
+from worker.engine.rehearsal import rehearse
+from worker.engine.tasks.classification import ClassificationTask
+from worker.engine.teachers import NetworkTeacher
 
 TRAINED = {"kind": "train", "architecture": {"kind": "mlp", "hidden": [4]}}
 
 
 def prepared(lesson: Lesson, **sections: Any) -> Prepared:  # noqa: ANN401 - sections of the spec as JSON
-    return prepare(lesson.spec(**sections), lesson.inputs, "cpu")
+    found, _ = rehearsed(lesson, **sections)
+    return found
+
+
+def rehearsed(lesson: Lesson, **sections: Any) -> tuple[Prepared, dict[Phase, float]]:  # noqa: ANN401
+    spec = lesson.spec(**sections)
+    found = prepare(spec, lesson.inputs, "cpu")
+    teacher = found.teacher or untrained(found, "cpu")
+    return found, rehearse(spec, found, Courses(spec, found, "cpu"), teacher, "cpu")
 
 
 def refused(lesson: Lesson, failure: type[StillhouseError], **sections: Any) -> StillhouseError:  # noqa: ANN401
@@ -40,15 +53,16 @@ def refused(lesson: Lesson, failure: type[StillhouseError], **sections: Any) -> 
 
 
 def test_what_is_left_out_is_inferred(lesson: Lesson) -> None:
-    found = prepared(lesson)
+    found, expected = rehearsed(lesson)
     assert (found.num_classes, found.label_names, found.metric) == (3, ["0", "1", "2"], "accuracy")
-    assert (found.student.input_shape, found.student.num_classes) == ([1, 8, 8], 3)
+    assert (found.student.architecture.input_shape, found.student.architecture.num_classes) == ([1, 8, 8], 3)
     assert found.teacher is not None
+    assert isinstance(found.teacher, NetworkTeacher)
     assert found.teacher.preprocessing.normalization.mean == [0.3]
-    assert set(found.expected) == {
+    assert set(expected) == {
         Phase.SOFT_LABELS, Phase.DISTILLING, Phase.CONTROL, Phase.EVALUATING, Phase.EXPORTING
     }
-    assert all(seconds > 0 for seconds in found.expected.values())
+    assert all(seconds > 0 for seconds in expected.values())
     (note,) = found.notes()
     assert note.data["num_classes"] == 3
 
@@ -90,6 +104,7 @@ def test_a_checkpoint_that_tells_no_architecture_needs_one(lesson: Lesson) -> No
     named = {"kind": "checkpoint", "artifact": TEACHER, "architecture": {"kind": "cnn", "channels": [4]}}
     found = prepared(lesson, teacher=named)
     assert found.teacher is not None
+    assert isinstance(found.teacher, NetworkTeacher)
     assert found.teacher.preprocessing == found.dataset.preprocessing
 
 
@@ -126,7 +141,7 @@ def test_models_that_cannot_read_the_data_are_refused(lesson: Lesson, sections: 
 
 def test_an_mlp_reads_images_that_flatten_to_its_columns(lesson: Lesson) -> None:
     lesson.write_teacher(Mlp(hidden=[4]), shape=[64])
-    assert prepared(lesson, student={"kind": "mlp", "input_shape": [64]}).student.input_shape == [1, 8, 8]
+    assert prepared(lesson, student={"kind": "mlp", "input_shape": [64]}).student.architecture.input_shape == [1, 8, 8]
 
 
 def test_a_cnn_does_not_read_a_table(lesson: Lesson) -> None:
@@ -202,7 +217,7 @@ def test_what_selects_follows_from_the_spec_and_the_labels(
     validation = {"artifact": VALIDATION, "labels": "labels" if labelled else None}
     spec = lesson.spec(data={"validation": validation}, training={"selection_metric": metric})
     assert prepare(spec, lesson.inputs, "cpu").metric == student
-    assert control_metric(spec) == control
+    assert control_metric(spec, ClassificationTask()) == control
 
 
 def test_a_loss_on_labels_cannot_select_where_there_are_none(lesson: Lesson) -> None:
@@ -227,8 +242,8 @@ def test_a_device_that_is_not_there_is_told(lesson: Lesson) -> None:
 
 
 def test_what_a_phase_should_take_grows_with_its_steps(lesson: Lesson, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(softlabels, "CHUNK", 1)
-    short, long = (prepared(lesson, training={"epochs": epochs}).expected for epochs in (1, 2000))
+    monkeypatch.setattr(rehearsal, "CHUNK", 1)
+    short, long = (rehearsed(lesson, training={"epochs": epochs})[1] for epochs in (1, 2000))
     assert long[Phase.DISTILLING] > 10 * short[Phase.DISTILLING]
-    assert prepared(lesson, control=False).expected[Phase.CONTROL] == 0
-    assert Phase.TEACHER in prepared(lesson, teacher=TRAINED).expected
+    assert rehearsed(lesson, control=False)[1][Phase.CONTROL] == 0
+    assert Phase.TEACHER in rehearsed(lesson, teacher=TRAINED)[1]

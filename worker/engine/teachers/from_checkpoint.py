@@ -9,17 +9,17 @@ from stillhouse.models import Checkpoint, load_checkpoint
 from stillhouse.models.preprocessing import Preprocessing
 from worker.engine.architectures import check_input_shape, place
 from worker.engine.data import Dataset
-from worker.engine.teachers.teacher import Teacher
+from worker.engine.teachers.teacher import NetworkTeacher
 
 
 def load_teacher(
     spec: CheckpointTeacher, inputs: Mapping[str, Path], dataset: Dataset, *, num_classes: int | None, device: str
-) -> Teacher:
+) -> NetworkTeacher:
     """The teacher of the checkpoint. Raises what fits when its weights or its inputs do not."""
     found = _load(spec, inputs, dataset, num_classes)
     check_input_shape(found.architecture, dataset.input_shape, "/teacher/architecture/input_shape")
     model = place(found.model, device).requires_grad_(requires_grad=False)
-    return Teacher(model, found.architecture, _preprocessing(spec.normalization or found.normalization, dataset))
+    return NetworkTeacher(model, found.architecture, _preprocessing(spec.normalization or found.normalization, dataset))
 
 
 def _load(

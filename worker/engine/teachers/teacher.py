@@ -1,25 +1,85 @@
 """A model to learn from."""
 
 from dataclasses import dataclass
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from stillhouse.contract.spec import Architecture
+from stillhouse.models import count_parameters, describe
 from stillhouse.models.preprocessing import Preprocessing
+
+# Logits tell more than probabilities; values are no distribution at all: of a regression or an embedding.
+Gives = Literal["logits", "probabilities", "values"]
+
+
+class Teacher(Protocol):
+    """Frozen, with its own way to read raw samples."""
+
+    @property
+    def description(self) -> str:
+        """In short, for the report."""
+
+    @property
+    def num_outputs(self) -> int:
+        """Width of an answer."""
+
+    @property
+    def gives(self) -> Gives:
+        """What the answers are."""
+
+    @property
+    def module(self) -> nn.Module | None:
+        """The network, whose layers can be looked at; None where there is none."""
+
+    @property
+    def architecture(self) -> Architecture | None:
+        """What the network is; None where there is none, or another framework's."""
+
+    @property
+    def shares(self) -> Tensor | None:
+        """Shares (M,) of an ensemble's members; None where one teacher answers."""
+
+    @property
+    def num_parameters(self) -> int | None:
+        """Number of values that were learned; None where nobody knows."""
+
+    def answer(self, arranged: Tensor, ids: Tensor) -> Tensor:
+        """Outputs (N, num_outputs), or (N, M, num_outputs) of M members, float32, of raw arranged samples (N, ...).
+
+        `ids` (N,) are the samples' places in the files of their split.
+        """
 
 
 @dataclass(frozen=True)
-class Teacher:
-    """Frozen, in evaluation mode, with its own way to read raw samples."""
+class NetworkTeacher:
+    """A torch module in evaluation mode."""
 
-    model: nn.Module
+    module: nn.Module
     architecture: Architecture  # complete
     preprocessing: Preprocessing
+    gives: Gives = "logits"
+    shares: None = None
 
+    @property
+    def description(self) -> str:
+        """In short, for the report."""
+        return describe(self.architecture, self.architecture.input_shape or (), self.num_outputs)
 
-@torch.no_grad()
-def answer(teacher: Teacher, arranged: Tensor) -> Tensor:
-    """The teacher's logits (N, num_classes) of arranged raw samples, float32."""
-    logits: Tensor = teacher.model(teacher.preprocessing.normalize(arranged))
-    return logits
+    @property
+    def num_outputs(self) -> int:
+        """Width of an answer."""
+        return self.architecture.num_classes or 0
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of trainable values."""
+        return count_parameters(self.module)
+
+    @torch.no_grad()
+    def answer(self, arranged: Tensor, ids: Tensor) -> Tensor:
+        """Outputs (N, num_outputs) of raw arranged samples; who they are makes no difference."""
+        del ids
+        outputs: Tensor = self.module(self.preprocessing.normalize(arranged))
+        return outputs
