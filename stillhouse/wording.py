@@ -53,8 +53,10 @@ def times(ratio: float | None) -> str:
     return f"{ratio:,.0f}x" if ratio >= 10 else f"{ratio:.2g}x"  # noqa: PLR2004 - two digits are enough
 
 
-def cost(ratio: float) -> str:
+def cost(ratio: float | None) -> str:
     """What is left of the teacher's size, by the teacher's size per student's: `at 1/33 of the size`."""
+    if ratio is None:
+        return "at a size that cannot be compared"
     if ratio > _SAME_SIZE:
         return f"at 1/{ratio:,.0f} of the size" if ratio >= 10 else f"at 1/{ratio:.2g} of the size"  # noqa: PLR2004
     return "at about the same size" if ratio >= 1 / _SAME_SIZE else f"at {1 / ratio:.2g} times the size"

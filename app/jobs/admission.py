@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, Protocol
 
-from app.artifacts.inspection.facts import ArrayFacts, NpzFacts, SafetensorsFacts
+from app.artifacts.inspection.facts import ArrayFacts, NpzFacts, OnnxFacts, SafetensorsFacts
 from app.jobs.spec_reading import nearest_name
 from stillhouse.contract.failures import (
     EmptyDataError,
@@ -22,7 +22,18 @@ from stillhouse.contract.failures import (
     UnusableArrayError,
     WrongArtifactKindError,
 )
-from stillhouse.contract.spec import Architecture, CheckpointTeacher, JobSpec, Normalization, NpzSplit, Split
+from stillhouse.contract.spec import (
+    Architecture,
+    CheckpointTeacher,
+    EnsembleTeacher,
+    JobSpec,
+    Normalization,
+    NpzSplit,
+    OnnxTeacher,
+    Split,
+    Teacher,
+    TrainTeacher,
+)
 
 LABEL_DTYPES = frozenset(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
 INPUT_DTYPES = LABEL_DTYPES | {"bool", "float16", "float32", "float64"}
@@ -57,7 +68,7 @@ class _Network:
 
     def field(self, name: str) -> str:
         """Pointer of a field; a checkpoint that tells its own architecture is to blame as a whole."""
-        return self.pointer if self.pointer == "/teacher/artifact" else f"{self.pointer}/{name}"
+        return self.pointer if self.pointer.endswith("/artifact") else f"{self.pointer}/{name}"
 
 
 def check(spec: JobSpec, stored: Mapping[str, Stored]) -> None:
@@ -71,6 +82,9 @@ def check(spec: JobSpec, stored: Mapping[str, Stored]) -> None:
             raise InputShapeMismatchError(
                 f"Inputs of {name} have shape {other}, those of train {shape}.", param=f"/data/{name}/inputs"
             )
+    for pointer, teacher in _teachers(spec):
+        if isinstance(teacher, OnnxTeacher):
+            _check_onnx(pointer, teacher, stored)
     networks = list(_networks(spec, stored))
     for network in networks:
         _check_input(network, shape)
@@ -85,13 +99,29 @@ def _check_artifact(spec: JobSpec, pointer: str, artifact_id: str, stored: Mappi
         raise UnknownArtifactError(
             f"No artifact of yours has the id {artifact_id}; upload the file first.", param=pointer
         )
-    is_teacher = pointer == "/teacher/artifact"
-    wanted = ("teacher", "safetensors") if is_teacher else ("data", spec.data.kind)
-    if (artifact.kind, artifact.format) != wanted:
+    kind, formats = _wanted(spec, pointer)
+    if artifact.kind != kind or artifact.format not in formats:
         raise WrongArtifactKindError(
-            f"{artifact_id} is a {artifact.kind} in format {artifact.format}; this field needs a {wanted[0]} in "
-            f"format {wanted[1]}.", param=pointer,
+            f"{artifact_id} is a {artifact.kind} in format {artifact.format}; this field needs a {kind} in format "
+            f"{' or '.join(formats)}.", param=pointer,
         )
+
+
+def _wanted(spec: JobSpec, pointer: str) -> tuple[str, Sequence[str]]:
+    """Kind and formats that a field takes."""
+    teacher = dict(_teachers(spec)).get(pointer.removesuffix("/artifact"))
+    if teacher is None:
+        return "data", [spec.data.kind]
+    return "teacher", ["onnx"] if isinstance(teacher, OnnxTeacher) else ["safetensors"]
+
+
+def _teachers(spec: JobSpec) -> Iterator[tuple[str, Teacher]]:
+    """Every single teacher with its pointer: the members of an ensemble, or the one."""
+    if not isinstance(spec.teacher, EnsembleTeacher):
+        yield "/teacher", spec.teacher
+        return
+    for place, member in enumerate(spec.teacher.members):
+        yield f"/teacher/members/{place}/teacher", member.teacher
 
 
 def _split_shape(spec: JobSpec, name: str, split: Split, stored: Mapping[str, Stored]) -> list[int]:
@@ -154,21 +184,45 @@ def _input_shape(axes: Sequence[int], layout: str, pointer: str) -> list[int]:
 
 
 def _networks(spec: JobSpec, stored: Mapping[str, Stored]) -> Iterator[_Network]:
-    yield _teacher(spec, stored)
+    for pointer, teacher in _teachers(spec):
+        if isinstance(teacher, TrainTeacher):
+            yield _Network(f"{pointer}/architecture", teacher.architecture)
+        elif isinstance(teacher, CheckpointTeacher):
+            yield _checkpoint(pointer, teacher, stored)
     yield _Network("/student", spec.student)
 
 
-def _teacher(spec: JobSpec, stored: Mapping[str, Stored]) -> _Network:
-    if spec.teacher.architecture is not None:
-        return _Network("/teacher/architecture", spec.teacher.architecture)
-    facts = SafetensorsFacts.model_validate(stored[spec.teacher.artifact].facts)
+def _checkpoint(pointer: str, teacher: CheckpointTeacher, stored: Mapping[str, Stored]) -> _Network:
+    if teacher.architecture is not None:
+        return _Network(f"{pointer}/architecture", teacher.architecture)
+    facts = SafetensorsFacts.model_validate(stored[teacher.artifact].facts)
     if facts.architecture is None:
         why = f" ({facts.architecture_problem})" if facts.architecture_problem else ""
         raise UnknownArchitectureError(
             f"The checkpoint does not tell its architecture{why}; give teacher.architecture.",
-            param="/teacher/architecture",
+            param=f"{pointer}/architecture",
         )
-    return _Network("/teacher/artifact", facts.architecture)
+    return _Network(f"{pointer}/artifact", facts.architecture)
+
+
+def _check_onnx(pointer: str, teacher: OnnxTeacher, stored: Mapping[str, Stored]) -> None:
+    """Raise what fits where the model's declared inputs and outputs are not those that the spec names."""
+    facts = OnnxFacts.model_validate(stored[teacher.artifact].facts)
+    if teacher.output is not None and teacher.output not in facts.outputs:
+        raise InvalidSpecError(
+            f"The model has no output `{teacher.output}`; it has {', '.join(facts.outputs)}.", param=f"{pointer}/output"
+        )
+    unknown = sorted(set(teacher.columns or {}) - set(facts.inputs))
+    if unknown:
+        raise InvalidSpecError(
+            f"The model has no input `{unknown[0]}`; it has {', '.join(facts.inputs)}.", param=f"{pointer}/columns"
+        )
+    texts = [name for name, value in facts.inputs.items() if value.dtype == "string"]
+    if texts:
+        raise InputShapeMismatchError(
+            f"The model's input `{texts[0]}` takes text, and the data are numbers; export the model without the "
+            "step that reads text.", param=f"{pointer}/artifact",
+        )
 
 
 def _check_input(network: _Network, shape: Sequence[int]) -> None:
@@ -216,8 +270,9 @@ def _check_task(spec: JobSpec, shape: Sequence[int]) -> None:
 
 def _check_normalizations(spec: JobSpec, shape: Sequence[int]) -> None:
     given: dict[str, Normalization | None] = {"/data/normalization": spec.data.normalization}
-    if isinstance(spec.teacher, CheckpointTeacher):
-        given["/teacher/normalization"] = spec.teacher.normalization
+    for pointer, teacher in _teachers(spec):
+        if isinstance(teacher, CheckpointTeacher | OnnxTeacher):
+            given[f"{pointer}/normalization"] = teacher.normalization
     for pointer, normalization in given.items():
         if normalization is not None and len(normalization.mean) not in {1, shape[0]}:
             raise InvalidSpecError(

@@ -64,10 +64,10 @@ def main() -> None:
                 break
     teacher = job.trained_teacher()
     path = HERE / "teacher.safetensors"
-    save_checkpoint(path, teacher.model, teacher.architecture, teacher.preprocessing.normalization)
+    save_checkpoint(path, teacher.module, teacher.architecture, teacher.preprocessing.normalization)
     raw = _read("t10k-images-idx3-ubyte.gz", 16).reshape(-1, 28, 28)
     with torch.inference_mode():
-        answers = torch.cat([teacher.model(part).argmax(1) for part in teacher.preprocessing(raw).split(500)])
+        answers = torch.cat([teacher.module(part).argmax(1) for part in teacher.preprocessing(raw).split(500)])
     accuracy = float((answers.numpy() == _read("t10k-labels-idx1-ubyte.gz", 8)).mean())
     print(f"{path.name}: {accuracy:.2%} of the test images, {path.stat().st_size:,} bytes")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from stillhouse.client.errors import StillhouseClientError
 from stillhouse.contract.resources import UploadFormat, UploadKind
 
+_TEACHER_FORMATS: frozenset[UploadFormat] = frozenset({"safetensors", "onnx"})
 _TEACHER_SUFFIXES = frozenset({".safetensors", ".pt", ".pth", ".pkl", ".bin", ".ckpt"})
 _GZIP = b"\x1f\x8b"
 _ZIP = b"PK\x03\x04"
@@ -21,6 +22,8 @@ def guess_format(path: Path) -> UploadFormat:
     """The format of a file, or UnknownFormatError."""
     if path.suffix.lower() in _TEACHER_SUFFIXES:
         return "safetensors"  # what else such a file may be, the service refuses with its reason
+    if path.suffix.lower() == ".onnx":
+        return "onnx"
     head = _head(path)
     if head.startswith(_ZIP):
         return "npz"
@@ -31,13 +34,13 @@ def guess_format(path: Path) -> UploadFormat:
     if not head:
         raise UnknownFormatError(f"{path.name} is empty")
     raise UnknownFormatError(
-        f"cannot tell what {path.name} is; say --format safetensors for weights, idx or npz for data"
+        f"cannot tell what {path.name} is; say --format safetensors or onnx for a teacher, idx or npz for data"
     )
 
 
 def guess_kind(format: UploadFormat) -> UploadKind:  # noqa: A002 - the API's word
     """What a file of this format serves as."""
-    return "teacher" if format == "safetensors" else "data"
+    return "teacher" if format in _TEACHER_FORMATS else "data"
 
 
 def _head(path: Path) -> bytes:

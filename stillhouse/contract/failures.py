@@ -269,6 +269,12 @@ class MalformedSafetensorsError(StillhouseError):
     code = "malformed_safetensors"
 
 
+class MalformedOnnxError(StillhouseError):
+    """The file is not an ONNX model that this service can read."""
+
+    code = "malformed_onnx"
+
+
 class PickleRefusedError(StillhouseError):
     """The file is a Python pickle, which runs code when opened; save the weights as safetensors."""
 
@@ -360,6 +366,18 @@ class LabelOutOfRangeError(StillhouseError):
     """A label is not the number of a class."""
 
     code = "label_out_of_range"
+
+
+class MissingSoftLabelsError(StillhouseError):
+    """The teacher's answers should come with the data, but data.train names none; give data.train.soft_labels."""
+
+    code = "missing_soft_labels"
+
+
+class TeacherFailedError(StillhouseError):
+    """The teacher cannot answer."""
+
+    code = "teacher_failed"
 
 
 class SplitTooSmallError(StillhouseError):

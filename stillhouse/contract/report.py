@@ -55,8 +55,10 @@ class Subject(_Part):
 
     name: str
     architecture: str = Field(description="In short, for example `mlp 784-64-10`.")
-    num_parameters: int
-    num_bytes: int = Field(description="Size of the weights as safetensors.")
+    num_parameters: int | None = Field(default=None, description="Null where nobody knows.")
+    num_bytes: int | None = Field(
+        default=None, description="Size of the weights as safetensors, or of a teacher's file; null where nobody knows."
+    )
     latency: Latency | None = None
     scores: Scores = Field(description="Of the selected weights, on `evaluated_on`.")
     final_scores: Scores | None = Field(default=None, description="Of the weights after the last step.")
@@ -124,8 +126,10 @@ class Report(_Part):
     gain: float | None = Field(
         default=None, description="Student's accuracy minus the control's, in percentage points; one seed."
     )
-    parameter_ratio: float = Field(description="Teacher's parameters per parameter of the student.")
-    size_ratio: float = Field(description="Teacher's bytes per byte of the student.")
+    parameter_ratio: float | None = Field(
+        default=None, description="Teacher's parameters per parameter of the student."
+    )
+    size_ratio: float | None = Field(default=None, description="Teacher's bytes per byte of the student.")
     speed_ratio: float | None = Field(default=None, description="Teacher's p50 latency over the student's.")
     selection: Selection
     splits: list[SplitSize]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 from torch import Tensor, nn
 
 from stillhouse.contract.failures import (
@@ -56,6 +56,12 @@ def save_checkpoint(
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     save_file(tensors, path, metadata={METADATA_KEY: json.dumps(about)})
+
+
+def saved_bytes(model: nn.Module) -> int:
+    """Size of the model's weights and buffers as safetensors, without metadata."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    return len(save(tensors))
 
 
 def load_checkpoint(

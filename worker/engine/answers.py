@@ -41,16 +41,16 @@ class OnlineAnswers:
 
     def __call__(self, ids: Tensor, view: int, images: Callable[[], Tensor]) -> Answer:
         """What the teacher says of what the student sees."""
-        del view
-        outputs = self._teacher.answer(images(), ids)
+        del ids, view
+        outputs = self._teacher.answer(images())
         return Answer(outputs, self._tap.take() if self._tap else {})
 
 
 class RepeatedAnswers:
     """One answer for everybody: what a step with stored answers costs is measured with it."""
 
-    def __init__(self, teacher: Teacher, arranged: Tensor, ids: Tensor) -> None:
-        self._answer = Answer(teacher.answer(arranged, ids))
+    def __init__(self, teacher: Teacher, arranged: Tensor) -> None:
+        self._answer = Answer(teacher.answer(arranged))
 
     def __call__(self, ids: Tensor, view: int, images: Callable[[], Tensor]) -> Answer:
         """The answer, whatever is asked."""

@@ -110,10 +110,11 @@ def _selected(state: TrainingState, architecture: Architecture, device: str) -> 
 
 
 def _describe_teacher(teacher: Teacher, examiner: _Examiner, state: TrainingState | None) -> Subject:
-    assert teacher.module is not None  # noqa: S101 - every kind of teacher is a network so far
     return describe_subject(
         "teacher", teacher.module,
         architecture=teacher.description,
+        num_parameters=teacher.num_parameters,
+        num_bytes=teacher.num_bytes,
         scores=examiner.of_teacher(examiner.evaluated),
         validation_scores=examiner.of_teacher(examiner.validation),
         selected_step=state.selected_step if state else None,

@@ -104,7 +104,7 @@ class Courses:
         if labels_online(self._spec):
             return OnlineAnswers(teacher, loss.teacher_layers)
         if rehearsed is not None:
-            return RepeatedAnswers(teacher, self._samples.arranged.index_select(0, rehearsed), rehearsed)
+            return RepeatedAnswers(teacher, self._samples.arranged.index_select(0, rehearsed))
         return StoredAnswers(self._by_sample(soft_labels["train"])[None])
 
     def _feed(self, training: Training, answers: Answers | None) -> Feed:

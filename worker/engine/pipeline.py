@@ -23,7 +23,7 @@ from worker.engine.rehearsal import rehearse
 from worker.engine.requests import Requested, StopRequestedError
 from worker.engine.softlabels import label_softly
 from worker.engine.state import TrainingState
-from worker.engine.teachers import Teacher, trained_teacher
+from worker.engine.teachers import NetworkTeacher, Teacher, trained_teacher
 from worker.engine.threads import num_threads_for, threads_for
 
 CPU_ALLOCATION_FAILED = "can't allocate memory"
@@ -146,7 +146,7 @@ class Job:
                     course, state, requested=self.requested, keeper=self.keeper, journey=self.journey
                 )
 
-    def trained_teacher(self) -> Teacher:
+    def trained_teacher(self) -> NetworkTeacher:
         """The teacher that the job trained, at the step that validation selected."""
         state: TrainingState = self.keeper.trainings[Phase.TEACHER]
         architecture = self.prepared.teacher_architecture

@@ -1,12 +1,14 @@
 """Every mistake that can be told before training."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
 
+from stillhouse.contract.events import Noted
 from stillhouse.contract.failures import DeviceUnavailableError, InvalidSpecError
 from stillhouse.contract.spec import Architecture, CheckpointTeacher, JobSpec, Training, TrainTeacher
+from stillhouse.contract.spec.term import FeatureTerm
 from worker.engine.architectures import build_fitted, check_batch, check_width, fit
 from worker.engine.course import Learner
 from worker.engine.data import Dataset, load_dataset
@@ -14,7 +16,8 @@ from worker.engine.memory import check_training_memory
 from worker.engine.prepared import Prepared, student_metric, teacher_metric
 from worker.engine.students import fit_student
 from worker.engine.tasks import Task, task_of
-from worker.engine.teachers import Teacher, load_teacher, trained_teacher
+from worker.engine.teachers import Loading, Teacher, load_teacher, trained_teacher
+from worker.engine.teachers.checkup import check_up
 
 
 def prepare(spec: JobSpec, inputs: Mapping[str, Path], device: str) -> Prepared:
@@ -24,15 +27,19 @@ def prepare(spec: JobSpec, inputs: Mapping[str, Path], device: str) -> Prepared:
     dataset = load_dataset(spec, inputs)
     _check_training(spec.training, dataset, "/training")
     teacher = None
-    if isinstance(spec.teacher, CheckpointTeacher):
-        teacher = load_teacher(spec.teacher, inputs, dataset, num_classes=spec.data.given_num_classes, device=device)
+    if not isinstance(spec.teacher, TrainTeacher):
+        is_classification = task.kind in {"classification", "multi_label"}
+        loading = Loading(inputs, dataset, spec.data.given_num_classes, device, is_classification=is_classification)
+        teacher = load_teacher(spec.teacher, loading)
+        check_objective(spec, teacher)
     num_classes = _num_classes(spec, task, dataset, teacher)
     teacher_architecture = teacher.architecture if teacher else _fit_teacher(spec, task, dataset, num_classes)
-    check_width(teacher_architecture.num_classes, num_classes, "/teacher/architecture/num_classes")
+    if teacher is not None:
+        check_width(teacher.num_outputs, num_classes, _width_param(spec))
     student = fit_student(spec, dataset, num_classes)
     task.check_labels(dataset, num_classes)
     check_training_memory(student, spec.training, param="/student")
-    if isinstance(spec.teacher, TrainTeacher):
+    if isinstance(spec.teacher, TrainTeacher) and teacher_architecture is not None:
         check_training_memory(teacher_architecture, spec.teacher.training, param="/teacher/architecture")
     return Prepared(
         dataset=dataset,
@@ -44,7 +51,13 @@ def prepare(spec: JobSpec, inputs: Mapping[str, Path], device: str) -> Prepared:
         teacher=teacher,
         metric=student_metric(spec, task),
         batch_size=min(spec.training.batch_size, len(dataset.train.ids)),
+        remarks=list(_remarks(task, teacher, dataset, device)),
     )
+
+
+def _remarks(task: Task, teacher: Teacher | None, dataset: Dataset, device: str) -> Iterator[Noted]:
+    if teacher is not None and task.kind == "classification":
+        yield from check_up(teacher, dataset.validation, dataset.preprocessing.normalization, device)
 
 
 def check_device(device: str) -> None:
@@ -53,11 +66,30 @@ def check_device(device: str) -> None:
         raise DeviceUnavailableError(f"the worker has no {device}")
 
 
+def check_objective(spec: JobSpec, teacher: Teacher) -> None:
+    """Raise InvalidSpecError for a term that asks more of the teacher than it gives."""
+    for place, term in enumerate(spec.effective_objective.terms):
+        param = f"/objective/terms/{place}"
+        if term.weight > 0 and term.needs_logits and teacher.gives == "probabilities":
+            raise InvalidSpecError(
+                f"{term.kind} needs the teacher's logits, and this teacher gives probabilities; use kl", param=param
+            )
+        if term.weight > 0 and isinstance(term, FeatureTerm) and term.pairs and teacher.module is None:
+            raise InvalidSpecError(
+                f"{term.kind} looks at the teacher's layers, and a teacher of kind {spec.teacher.kind} shows none",
+                param=param,
+            )
+
+
 def untrained(prepared: Prepared, device: str) -> Teacher:
     """A teacher that has learned nothing yet, to rehearse with."""
     assert prepared.teacher_architecture is not None  # noqa: S101 - asked where it is to be trained
     model = build_fitted(prepared.teacher_architecture, device)
     return trained_teacher(model, prepared.teacher_architecture, prepared.dataset)
+
+
+def _width_param(spec: JobSpec) -> str:
+    return "/teacher/architecture/num_classes" if isinstance(spec.teacher, CheckpointTeacher) else "/teacher"
 
 
 def _num_classes(spec: JobSpec, task: Task, dataset: Dataset, teacher: Teacher | None) -> int:

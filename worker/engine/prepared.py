@@ -1,6 +1,6 @@
 """A job that was read and checked, and what its spec decides about it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -29,6 +29,7 @@ class Prepared:
     metric: str
     batch_size: int  # what training.batch_size comes to
     precision: PrecisionName = "float32"
+    remarks: Sequence[Noted] = ()  # what was seen on the way
 
     def one_input(self) -> Tensor:
         """A normalised sample (1, *input_shape), to measure latency with."""
@@ -47,6 +48,7 @@ class Prepared:
                 "normalization": preprocessing.normalization.model_dump(), "num_classes": self.num_classes,
             },
         )
+        yield from self.remarks
 
 
 def student_metric(spec: JobSpec, task: Task) -> str:

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import safetensors.torch
 import torch
 from torch import nn
 
@@ -21,14 +20,14 @@ from stillhouse.contract.report import (
     SplitSize,
     Subject,
 )
-from stillhouse.models import count_parameters
+from stillhouse.models import count_parameters, saved_bytes
 
 _PACKAGES = ("stillhouse", "torch", "numpy", "safetensors", "onnx", "onnxruntime")
 
 
 def describe_subject(
     name: str,
-    model: nn.Module,
+    model: nn.Module | None,
     *,
     architecture: str,
     scores: Scores,
@@ -38,13 +37,15 @@ def describe_subject(
     selected_step: int | None = None,
     last_step: int | None = None,
     stopped_early: bool = False,
+    num_parameters: int | None = None,
+    num_bytes: int | None = None,
 ) -> Subject:
-    """One model of the comparison (`teacher`, `student`, `control`), with its parameters and bytes counted."""
+    """One model of the comparison (`teacher`, `student`, `control`); parameters and bytes are counted of a network."""
     return Subject(
         name=name,
         architecture=architecture,
-        num_parameters=count_parameters(model),
-        num_bytes=_num_bytes(model),
+        num_parameters=num_parameters if model is None else count_parameters(model),
+        num_bytes=num_bytes if model is None else saved_bytes(model),
         latency=latency,
         scores=scores,
         final_scores=final_scores,
@@ -85,8 +86,8 @@ def build_report(
         evaluated_on=evaluated_on,
         subjects=list(subjects),
         gain=_gain(student, control),
-        parameter_ratio=teacher.num_parameters / student.num_parameters,
-        size_ratio=teacher.num_bytes / student.num_bytes,
+        parameter_ratio=_ratio(teacher.num_parameters, student.num_parameters),
+        size_ratio=_ratio(teacher.num_bytes, student.num_bytes),
         speed_ratio=_speed_ratio(teacher, student),
         selection=selection,
         splits=list(splits),
@@ -109,9 +110,8 @@ def environment(device: str) -> Environment:
     )
 
 
-def _num_bytes(model: nn.Module) -> int:
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    return len(safetensors.torch.save(tensors))
+def _ratio(teacher: int | None, student: int | None) -> float | None:
+    return None if teacher is None or not student else teacher / student
 
 
 def _gain(student: Subject, control: Subject | None) -> float | None:

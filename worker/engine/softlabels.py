@@ -31,7 +31,7 @@ def label_softly(
             if request := requested():
                 yield keeper.save(Phase.SOFT_LABELS, done)
                 raise StopRequestedError(request)
-            chunks.append(teacher.answer(part.samples.arranged.index_select(0, ids).to(device), ids))
+            chunks.append(teacher.answer(part.samples.arranged.index_select(0, ids).to(device)))
             done += 1
             if journey.is_due():
                 yield journey.tell(done, done * CHUNK)

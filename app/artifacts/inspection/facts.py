@@ -49,4 +49,21 @@ class NpzFacts(_Facts):
     arrays: dict[str, ArrayFacts]
 
 
-Facts = SafetensorsFacts | IdxFacts | NpzFacts
+class OnnxValue(_Facts):
+    """An input or output of a model. No type where it is no tensor; null for a free axis."""
+
+    dtype: str | None = None
+    shape: list[int | None] | None = None
+
+
+class OnnxFacts(_Facts):
+    """A model as an ONNX file."""
+
+    format: Literal["onnx"] = "onnx"
+    producer: str = Field(description="What wrote the file.")
+    inputs: dict[str, OnnxValue] = Field(description="In the order of the graph.")
+    outputs: dict[str, OnnxValue]
+    num_parameters: int
+
+
+Facts = OnnxFacts | SafetensorsFacts | IdxFacts | NpzFacts

@@ -9,7 +9,15 @@ from stillhouse.contract.spec.logit_terms import CrossEntropy, Kl, Mse
 from stillhouse.contract.spec.objective import Objective, Term, usual_objective
 from stillhouse.contract.spec.student import Student
 from stillhouse.contract.spec.task import ImageClassification, TabularClassification, Task
-from stillhouse.contract.spec.teacher import CheckpointTeacher, Teacher, TrainTeacher
+from stillhouse.contract.spec.teacher import (
+    CheckpointTeacher,
+    EnsembleTeacher,
+    Member,
+    OnnxTeacher,
+    SoftLabelsTeacher,
+    Teacher,
+    TrainTeacher,
+)
 from stillhouse.contract.spec.term import LayerPair
 from stillhouse.contract.spec.training import (
     Adam,
@@ -31,8 +39,9 @@ from stillhouse.contract.spec.training import (
 
 __all__ = [
     "Adam", "AdamW", "Architecture", "ArtifactId", "Augmentation", "CheckpointTeacher", "Cnn", "Constant", "Cosine",
-    "CrossEntropy", "Data", "EarlyStopping", "Export", "Flip", "IdxData", "IdxSplit", "ImageClassification",
-    "JobSpec", "Kl", "LayerPair", "Mlp", "Mse", "Normalization", "NpzData", "NpzSplit", "Objective", "OneCycle",
-    "Optimizer", "Schedule", "Section", "Sgd", "Shift", "Split", "Step", "Student", "TabularClassification", "Task",
-    "Teacher", "Term", "TrainTeacher", "Training", "Transform", "usual_objective",
+    "CrossEntropy", "Data", "EarlyStopping", "EnsembleTeacher", "Export", "Flip", "IdxData", "IdxSplit",
+    "ImageClassification", "JobSpec", "Kl", "LayerPair", "Member", "Mlp", "Mse", "Normalization", "NpzData",
+    "NpzSplit", "Objective", "OneCycle", "OnnxTeacher", "Optimizer", "Schedule", "Section", "Sgd", "Shift",
+    "SoftLabelsTeacher", "Split", "Step", "Student", "TabularClassification", "Task", "Teacher", "Term",
+    "TrainTeacher", "Training", "Transform", "usual_objective",
 ]

@@ -11,7 +11,7 @@ from stillhouse.contract.spec.export import Export
 from stillhouse.contract.spec.objective import Objective, usual_objective
 from stillhouse.contract.spec.student import Student
 from stillhouse.contract.spec.task import Task
-from stillhouse.contract.spec.teacher import CheckpointTeacher, Teacher
+from stillhouse.contract.spec.teacher import CheckpointTeacher, EnsembleTeacher, OnnxTeacher, Teacher
 from stillhouse.contract.spec.training import Training
 
 LabelKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}$")]
@@ -89,11 +89,18 @@ class JobSpec(Section):
     def artifacts(self) -> dict[str, str]:
         """Every artifact that the job reads: JSON pointer of the field -> id of the artifact."""
         found: dict[str, str] = {}
-        if isinstance(self.teacher, CheckpointTeacher):
-            found["/teacher/artifact"] = self.teacher.artifact
+        found.update(_teacher_artifacts(self.teacher, "/teacher"))
         for name, split in self.splits():
             for field in ("artifact", "inputs", "labels"):
                 value = getattr(split, field, None)
                 if value in split.artifacts:
                     found[f"/data/{name}/{field}"] = value
         return found
+
+
+def _teacher_artifacts(teacher: Teacher, pointer: str) -> Iterator[tuple[str, str]]:
+    if isinstance(teacher, CheckpointTeacher | OnnxTeacher):
+        yield f"{pointer}/artifact", teacher.artifact
+    if isinstance(teacher, EnsembleTeacher):
+        for place, member in enumerate(teacher.members):
+            yield from _teacher_artifacts(member.teacher, f"{pointer}/members/{place}/teacher")

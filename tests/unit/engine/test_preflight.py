@@ -63,8 +63,9 @@ def test_what_is_left_out_is_inferred(lesson: Lesson) -> None:
         Phase.SOFT_LABELS, Phase.DISTILLING, Phase.CONTROL, Phase.EVALUATING, Phase.EXPORTING
     }
     assert all(seconds > 0 for seconds in expected.values())
-    (note,) = found.notes()
+    note, doubt = found.notes()  # a teacher of random weights
     assert note.data["num_classes"] == 3
+    assert doubt.code == "teacher_doubtful"
 
 
 def test_classes_come_from_the_labels_where_nothing_else_tells_them(lesson: Lesson) -> None:

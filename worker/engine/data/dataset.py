@@ -39,6 +39,7 @@ class Samples:
     raw: Tensor  # as the data has them
     arranged: Tensor  # (N, *input_shape), the raw type
     labels: Tensor | None  # (N,) int64
+    soft_labels: Tensor | None = None  # (N, ...): what the data themselves say softly
 
     def __len__(self) -> int:
         return len(self.arranged)

@@ -76,11 +76,11 @@ def _tiles(report: Report) -> Iterator[Tile]:
     yield _quality_tile(teacher.scores, student.scores)
     yield Tile(
         "Parameters", wording.count(student.num_parameters), f"teacher {wording.count(teacher.num_parameters)}",
-        1 / report.parameter_ratio,
+        1 / report.parameter_ratio if report.parameter_ratio else 0.0,
     )
     yield Tile(
         "Weights on disk", wording.size(student.num_bytes), f"teacher {wording.size(teacher.num_bytes)}",
-        1 / report.size_ratio,
+        1 / report.size_ratio if report.size_ratio else 0.0,
     )
     if student.latency and teacher.latency and report.speed_ratio:
         yield Tile(

@@ -3,41 +3,34 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from stillhouse.contract.failures import InputShapeMismatchError, StillhouseError, UnusableArrayError
-from stillhouse.contract.spec import CheckpointTeacher, Normalization
+from stillhouse.contract.failures import StillhouseError
+from stillhouse.contract.spec import CheckpointTeacher
 from stillhouse.models import Checkpoint, load_checkpoint
-from stillhouse.models.preprocessing import Preprocessing
 from worker.engine.architectures import check_input_shape, place
 from worker.engine.data import Dataset
+from worker.engine.teachers.reading import reading
 from worker.engine.teachers.teacher import NetworkTeacher
 
 
-def load_teacher(
-    spec: CheckpointTeacher, inputs: Mapping[str, Path], dataset: Dataset, *, num_classes: int | None, device: str
+def load_checkpoint_teacher(
+    spec: CheckpointTeacher, inputs: Mapping[str, Path], dataset: Dataset, *, num_classes: int | None, device: str,
+    param: str, is_classification: bool,
 ) -> NetworkTeacher:
     """The teacher of the checkpoint. Raises what fits when its weights or its inputs do not."""
-    found = _load(spec, inputs, dataset, num_classes)
-    check_input_shape(found.architecture, dataset.input_shape, "/teacher/architecture/input_shape")
+    found = _load(spec, inputs, dataset, num_classes, param)
+    check_input_shape(found.architecture, dataset.input_shape, f"{param}/architecture/input_shape")
     model = place(found.model, device).requires_grad_(requires_grad=False)
-    return NetworkTeacher(model, found.architecture, _preprocessing(spec.normalization or found.normalization, dataset))
+    read = reading(spec.normalization or found.normalization, dataset, param)
+    return NetworkTeacher(model, found.architecture, read, "logits" if is_classification else "values")
 
 
 def _load(
-    spec: CheckpointTeacher, inputs: Mapping[str, Path], dataset: Dataset, num_classes: int | None
+    spec: CheckpointTeacher, inputs: Mapping[str, Path], dataset: Dataset, num_classes: int | None, param: str
 ) -> Checkpoint:
     try:
         return load_checkpoint(
             inputs[spec.artifact], spec.architecture, input_shape=dataset.input_shape, num_classes=num_classes
         )
     except StillhouseError as error:
-        error.param = error.param or ("/teacher/architecture" if spec.architecture else "/teacher/artifact")
+        error.param = error.param or f"{param}/architecture" if spec.architecture else f"{param}/artifact"
         raise
-
-
-def _preprocessing(normalization: Normalization | None, dataset: Dataset) -> Preprocessing:
-    try:
-        return dataset.preprocess_with(normalization)
-    except (ValueError, UnusableArrayError) as error:
-        raise InputShapeMismatchError(
-            f"the teacher's normalization does not fit the data: {error}", param="/teacher/normalization"
-        ) from error

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from stillhouse.contract.spec import Architecture
-from stillhouse.models import count_parameters, describe
+from stillhouse.models import count_parameters, describe, saved_bytes
 from stillhouse.models.preprocessing import Preprocessing
 
 # Logits tell more than probabilities; values are no distribution at all: of a regression or an embedding.
@@ -45,10 +45,14 @@ class Teacher(Protocol):
     def num_parameters(self) -> int | None:
         """Number of values that were learned; None where nobody knows."""
 
-    def answer(self, arranged: Tensor, ids: Tensor) -> Tensor:
+    @property
+    def num_bytes(self) -> int | None:
+        """Size on disk; None where nobody knows."""
+
+    def answer(self, arranged: Tensor, given: Tensor | None = None) -> Tensor:
         """Outputs (N, num_outputs), or (N, M, num_outputs) of M members, float32, of raw arranged samples (N, ...).
 
-        `ids` (N,) are the samples' places in the files of their split.
+        `given` (N, ...) is what the data themselves say softly of these samples, where they do.
         """
 
 
@@ -77,9 +81,14 @@ class NetworkTeacher:
         """Number of trainable values."""
         return count_parameters(self.module)
 
+    @property
+    def num_bytes(self) -> int:
+        """Size of the weights as safetensors."""
+        return saved_bytes(self.module)
+
     @torch.no_grad()
-    def answer(self, arranged: Tensor, ids: Tensor) -> Tensor:
-        """Outputs (N, num_outputs) of raw arranged samples; who they are makes no difference."""
-        del ids
+    def answer(self, arranged: Tensor, given: Tensor | None = None) -> Tensor:
+        """Outputs (N, num_outputs) of raw arranged samples; what the data say of them makes no difference."""
+        del given
         outputs: Tensor = self.module(self.preprocessing.normalize(arranged))
         return outputs
