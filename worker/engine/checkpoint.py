@@ -42,6 +42,11 @@ class Snapshot:
         return {Phase(name): seconds for name, seconds in self.facts["expected"].items()}
 
     @property
+    def numerics(self) -> dict[str, Any] | None:
+        """How the earlier attempt computed, where it got so far."""
+        return self.facts.get("numerics")
+
+    @property
     def spent(self) -> dict[Phase, float]:
         """What each phase had taken, in seconds."""
         return {Phase(name): seconds for name, seconds in self.facts["spent"].items()}
@@ -70,6 +75,7 @@ class Keeper:
     def __init__(self, scratch: Path, journey: Journey, *, seconds: float, device: str) -> None:
         self.trainings: dict[Phase, TrainingState] = {}
         self.soft_labels: Tensors = {}
+        self.numerics: dict[str, str] | None = None
         self._path = scratch / FILE
         self._journey = journey
         self._seconds = seconds
@@ -89,6 +95,7 @@ class Keeper:
     def _dump(self) -> tuple[Facts, Tensors]:
         facts: Facts = {
             "format": FORMAT, "environment": self._environment, "trainings": {},
+            "numerics": self.numerics,
             "expected": self._journey.expected, "spent": self._journey.seconds(),
         }
         tensors: Tensors = {}

@@ -16,7 +16,7 @@ from worker.engine.course import predict
 from worker.engine.data import Part
 from worker.engine.export import measure_latency
 from worker.engine.feed import normalize_all
-from worker.engine.precision import Precision
+from worker.engine.numerics import Numerics
 from worker.engine.prepared import Prepared
 from worker.engine.report import build_report, describe_subject
 from worker.engine.state import TrainingState
@@ -89,9 +89,9 @@ class _Examiner:
 
     def of_model(self, model: nn.Module, part: Part) -> Scores:
         arranged = part.samples.arranged.index_select(0, part.ids).to(self._device)
-        precision = Precision("float32", self._device)
+        numerics = Numerics("float32", "channels_last", self._device)
         inputs = normalize_all(arranged, self._prepared.dataset.preprocessing)
-        return self._score(predict(model, inputs, precision), part)
+        return self._score(predict(model, inputs, numerics), part)
 
     def of_teacher(self, part: Part) -> Scores:
         """By the answers it gave as teacher. How well it agrees with itself is left out."""

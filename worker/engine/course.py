@@ -14,10 +14,10 @@ from stillhouse.contract.status import Phase
 from worker.engine.architectures import build_fitted
 from worker.engine.data import Batches
 from worker.engine.feed import CHUNK, Batch, Feed
+from worker.engine.numerics import Numerics
 from worker.engine.objectives import Loss, Views
 from worker.engine.objectives.views import wide
 from worker.engine.optim import Average, build_optimizer, build_schedule
-from worker.engine.precision import Precision
 from worker.engine.seeds import derive_seed
 from worker.engine.state import Tensors, TrainingState
 from worker.engine.tasks import Answered, Task
@@ -59,7 +59,7 @@ class Course:
     metric: str | None  # None: there is nothing to evaluate by, and the last step is the one
     seed: int
     step_flops: int
-    precision: Precision
+    numerics: Numerics
     num_views: int | None = None  # None: every epoch shows a view of its own
     teacher_shares: Tensor | None = None
 
@@ -81,7 +81,7 @@ class Course:
     def begin(self, device: str) -> TrainingState:
         """The state before the first step; draws the first weights and seeds dropout."""
         torch.manual_seed(derive_seed(self.seed, "weights"))
-        model = self.precision.place(build_fitted(self.learner.architecture, device))
+        model = self.numerics.place(build_fitted(self.learner.architecture, device))
         if self.learner.weights is not None:
             model.load_state_dict(dict(self.learner.weights))
         torch.manual_seed(derive_seed(self.seed, "dropout"))
@@ -96,8 +96,8 @@ class Course:
 
     def look(self, state: TrainingState, batch: Batch) -> Views:
         """The batch as the objective sees it: the student has answered."""
-        with self.precision.forward():
-            outputs = state.model(self.precision.inputs(batch.inputs))
+        with self.numerics.forward():
+            outputs = state.model(self.numerics.inputs(batch.inputs))
         return Views(
             outputs, batch.teacher, batch.labels, batch.mask, batch.ids, state.tap.take(), batch.teacher_features,
             self.teacher_shares,
@@ -161,7 +161,7 @@ class Course:
 
     def _scores(self, state: TrainingState) -> Mapping[str, float]:
         validation = self.validation
-        outputs = predict(state.evaluated_model, validation.inputs, self.precision)
+        outputs = predict(state.evaluated_model, validation.inputs, self.numerics)
         if not bool(outputs.isfinite().all()):
             raise DivergedError(step=state.step)
         teacher, labels, mask = validation.teacher, validation.labels, validation.mask
@@ -174,11 +174,11 @@ class Course:
 
 
 @torch.no_grad()
-def predict(model: nn.Module, inputs: Tensor, precision: Precision) -> Tensor:
+def predict(model: nn.Module, inputs: Tensor, numerics: Numerics) -> Tensor:
     """Outputs (N, C), at least float32, in evaluation mode, a chunk at a time; the mode is left as it was."""
     was_training = model.training
     model.eval()
-    with precision.forward():
-        outputs = torch.cat([model(precision.inputs(chunk)) for chunk in inputs.split(CHUNK)])
+    with numerics.forward():
+        outputs = torch.cat([model(numerics.inputs(chunk)) for chunk in inputs.split(CHUNK)])
     model.train(was_training)
     return wide(outputs)

@@ -14,9 +14,9 @@ from worker.engine.course import Course, Learner, Validation
 from worker.engine.data import Batches, Part, Samples, augment
 from worker.engine.features import Tap
 from worker.engine.feed import DrawnFeed, Feed, ReadyFeed, Targets, fits_normalized, normalize_all
+from worker.engine.numerics import Numerics
 from worker.engine.objectives import Loss, Shapes
 from worker.engine.objectives.composite import layers
-from worker.engine.precision import Precision
 from worker.engine.prepared import Prepared, control_metric, labels_online, teacher_metric
 from worker.engine.seeds import derive_seed
 from worker.engine.state import Tensors
@@ -30,6 +30,8 @@ class Courses:
     def __init__(self, spec: JobSpec, prepared: Prepared, device: str) -> None:
         self._spec, self._prepared, self._device = spec, prepared, device
         self._dataset = prepared.dataset
+        precision = spec.training.precision
+        self.numerics = Numerics("float32" if precision == "auto" else precision, "channels_last", device)
 
     def teacher(self) -> Course:
         """A teacher that learns from the labels."""
@@ -91,7 +93,7 @@ class Courses:
             step_flops=count_step_flops(
                 learner.architecture, teacher.architecture if teacher and asked else None, batches.batch_size
             ),
-            precision=Precision(self._prepared.precision, self._device),
+            numerics=self.numerics,
             num_views=None if training.augmentation else 1,
             teacher_shares=teacher.shares if teacher else None,
         )

@@ -1,6 +1,7 @@
 """The engine's one entry: preflight, teacher, soft labels, student, control, evaluation, export."""
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -16,10 +17,11 @@ from worker.engine.course import Course
 from worker.engine.courses import Courses
 from worker.engine.export import Evaluation, export_bundle
 from worker.engine.loop import distill
+from worker.engine.numerics import Numerics
 from worker.engine.preflight import prepare, untrained
 from worker.engine.prepared import Prepared
 from worker.engine.profile import Journey
-from worker.engine.rehearsal import rehearse
+from worker.engine.rehearsal import choose_numerics, rehearse
 from worker.engine.requests import Requested, StopRequestedError
 from worker.engine.softlabels import label_softly
 from worker.engine.state import TrainingState
@@ -110,10 +112,23 @@ class Job:
         self.prepared = prepare(self.spec, self.inputs, self.device)
         self.courses = Courses(self.spec, self.prepared, self.device)
         rehearsed = self.prepared.teacher or untrained(self.prepared, self.device)
-        self.journey.expected = rehearse(self.spec, self.prepared, self.courses, rehearsed, self.device)
         yield from self.prepared.notes()
-        if checkpoint is not None:
-            yield self._resume(checkpoint)
+        resumed = self._resume(checkpoint) if checkpoint is not None else None
+        yield from self._choose_numerics(rehearsed)
+        self.journey.expected = rehearse(self.spec, self.prepared, self.courses, rehearsed, self.device)
+        if self.snapshot.facts:
+            self.journey.resume(self.snapshot.expected, self.snapshot.spent)
+        if resumed is not None:
+            yield resumed
+
+    def _choose_numerics(self, teacher: Teacher) -> Iterator[TrainerEvent]:
+        if self.snapshot.numerics is not None:
+            self.courses.numerics = replace(self.courses.numerics, **self.snapshot.numerics)
+        else:
+            self.courses.numerics, seconds = choose_numerics(self.spec, self.courses, teacher, self.device)
+            if seconds:
+                yield _tell_numerics(self.courses.numerics, seconds)
+        self.keeper.numerics = self.courses.numerics.facts()
 
     def _resume(self, checkpoint: Path) -> Noted:
         snapshot = read_snapshot(checkpoint)
@@ -124,7 +139,6 @@ class Job:
             )
         self.snapshot = snapshot
         self.keeper.soft_labels |= {name: rows.to(self.device) for name, rows in snapshot.soft_labels.items()}
-        self.journey.resume(snapshot.expected, snapshot.spent)
         here = environment(self.device)
         if here == snapshot.environment:
             return Noted(code="resumed", message="Resumed from a checkpoint, as if it had never stopped.")
@@ -167,6 +181,16 @@ class Job:
         if request := self.requested():
             yield self.keeper.save(phase, 0)
             raise StopRequestedError(request)
+
+
+def _tell_numerics(numerics: Numerics, seconds: Mapping[str, float]) -> Noted:
+    tried = ", ".join(f"{what}: {1000 * took:.1f} ms" for what, took in seconds.items())
+    return Noted(
+        code="numerics",
+        message=f"The student computes in {numerics.precision}, images in memory {numerics.memory_format}; a step took "
+        f"{tried}.",
+        data={**numerics.facts(), "seconds_per_step": dict(seconds)},
+    )
 
 
 def _tell_threads(course: Course) -> Noted:

@@ -10,7 +10,6 @@ from stillhouse.contract.failures import InvalidSpecError
 from stillhouse.contract.spec import Architecture, JobSpec, Training
 from worker.engine.course import Learner
 from worker.engine.data import Dataset
-from worker.engine.precision import PrecisionName
 from worker.engine.tasks import Task
 from worker.engine.teachers import Teacher
 
@@ -28,7 +27,6 @@ class Prepared:
     teacher: Teacher | None  # None: it is to be trained first
     metric: str
     batch_size: int  # what training.batch_size comes to
-    precision: PrecisionName = "float32"
     remarks: Sequence[Noted] = ()  # what was seen on the way
 
     def one_input(self) -> Tensor:

@@ -1,6 +1,8 @@
 """One batch through teacher, student, every term and backward, before anything is trained; and what it took."""
 
 import time
+from dataclasses import replace
+from typing import Final
 
 from torch import Tensor
 
@@ -10,21 +12,24 @@ from stillhouse.contract.status import Phase
 from worker.engine.course import Course
 from worker.engine.courses import Courses
 from worker.engine.loop import step
+from worker.engine.numerics import Numerics, has_fast_bfloat16
 from worker.engine.prepared import Prepared
 from worker.engine.softlabels import CHUNK, num_chunks
 from worker.engine.teachers import Teacher
-from worker.engine.threads import threads_for
+from worker.engine.threads import SMALL_STEP_FLOPS, threads_for
 
 # Rough, and the same on every machine's scale: evaluation, and export with its proof in a fresh process.
 EVALUATING_SECONDS = 1.0
 EXPORTING_SECONDS = 6.0
+# How many times as fast another way to compute must be to be taken.
+WORTH_IT: Final = 1.2
 
 
 def rehearse(spec: JobSpec, prepared: Prepared, courses: Courses, teacher: Teacher, device: str) -> dict[Phase, float]:
     """What each phase should take, in seconds. Raises what the job would raise at its first step."""
     course = courses.student(teacher, {}, rehearsed=True)
     label_seconds = _time_labels(prepared, teacher, course.batches(0).cpu(), device)
-    step_seconds = _time_step(course, device)
+    step_seconds = time_step(course, device)
     expected = {
         Phase.SOFT_LABELS: num_chunks(courses.labelled_parts()) * label_seconds * CHUNK / course.batches.batch_size,
         Phase.DISTILLING: course.total_steps * step_seconds,
@@ -34,10 +39,10 @@ def rehearse(spec: JobSpec, prepared: Prepared, courses: Courses, teacher: Teach
     }
     if spec.trains_control:
         control = courses.control({})
-        expected[Phase.CONTROL] = control.total_steps * _time_step(control, device)
+        expected[Phase.CONTROL] = control.total_steps * time_step(control, device)
     if isinstance(spec.teacher, TrainTeacher):
         of_teacher = courses.teacher()
-        expected[Phase.TEACHER] = of_teacher.total_steps * _time_step(of_teacher, device)
+        expected[Phase.TEACHER] = of_teacher.total_steps * time_step(of_teacher, device)
     return expected
 
 
@@ -49,7 +54,29 @@ def _time_labels(prepared: Prepared, teacher: Teacher, ids: Tensor, device: str)
     return time.perf_counter() - began
 
 
-def _time_step(course: Course, device: str) -> float:
+def choose_numerics(
+    spec: JobSpec, courses: Courses, teacher: Teacher, device: str
+) -> tuple[Numerics, dict[str, float]]:
+    """How the student is to compute, and the seconds of a step that were measured, by what was tried.
+
+    Small steps are not measured: a stopwatch must not decide their bits, and there is little to gain.
+    """
+    usual = courses.numerics
+    if spec.training.precision != "auto":
+        return usual, {}
+    course = courses.student(teacher, {}, rehearsed=True)
+    if course.step_flops < SMALL_STEP_FLOPS:
+        return usual, {}
+    tried = [usual, replace(usual, memory_format="contiguous")]
+    if has_fast_bfloat16(device):
+        tried.append(replace(usual, precision="bfloat16"))
+    seconds = {numerics: time_step(replace(course, numerics=numerics), device) for numerics in tried}
+    best = min(tried, key=seconds.__getitem__)
+    chosen = best if seconds[usual] >= WORTH_IT * seconds[best] else usual
+    return chosen, {f"{numerics.precision}, {numerics.memory_format}": took for numerics, took in seconds.items()}
+
+
+def time_step(course: Course, device: str) -> float:
     """Seconds of the second of two steps of a model that is thrown away. Raises DivergedError for a loss like NaN."""
     state = course.begin(device)
     state.model.train()

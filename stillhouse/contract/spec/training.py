@@ -145,6 +145,11 @@ class Training(Section):
         description="Keep an exponential moving average of the weights with this decay per step, and evaluate and "
         "export that.",
     )
+    precision: Literal["auto", "float32", "bfloat16", "float64"] = Field(
+        default="auto",
+        description="How products are computed; sums, losses and weights keep 32 bits, or 64 with float64. `auto` is "
+        "bfloat16 where steps are large and preflight measures that it is faster, else float32.",
+    )
     augmentation: Augmentation | None = Field(
         default=None, description="Random changes to images. The teacher then labels every batch as it comes."
     )
