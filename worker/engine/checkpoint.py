@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from stillhouse.contract.events import CheckpointSaved
 from stillhouse.contract.status import Phase
 from worker.engine.profile import Journey
+from worker.engine.ranks import ALONE, Ranks
 from worker.engine.state import Facts, Tensors, TrainingState
 
 FORMAT = 1
@@ -72,7 +73,8 @@ def read_snapshot(path: Path) -> Snapshot | None:
 class Keeper:
     """Holds what the job must not lose, and writes it down."""
 
-    def __init__(self, scratch: Path, journey: Journey, *, seconds: float, device: str) -> None:
+    def __init__(self, scratch: Path, journey: Journey, *, seconds: float, device: str, ranks: Ranks = ALONE) -> None:
+        self._ranks = ranks
         self.trainings: dict[Phase, TrainingState] = {}
         self.soft_labels: Tensors = {}
         self.numerics: dict[str, str] | None = None
@@ -88,7 +90,9 @@ class Keeper:
 
     def save(self, phase: Phase, step: int) -> CheckpointSaved:
         """Write everything; what stood there before stays whole until the new file is."""
-        self._write(*self._dump())
+        dumped = self._dump()  # by every process: each has a part
+        if self._ranks.is_first:
+            self._write(*dumped)
         self._saved = time.monotonic()
         return CheckpointSaved(phase=phase, step=step, file=FILE)
 

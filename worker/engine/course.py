@@ -18,6 +18,7 @@ from worker.engine.numerics import Numerics
 from worker.engine.objectives import Loss, Views
 from worker.engine.objectives.views import wide
 from worker.engine.optim import Average, build_optimizer, build_schedule
+from worker.engine.ranks import ALONE, Ranks
 from worker.engine.seeds import derive_seed
 from worker.engine.state import Tensors, TrainingState
 from worker.engine.tasks import Answered, Task
@@ -62,6 +63,7 @@ class Course:
     numerics: Numerics
     num_views: int | None = None  # None: every epoch shows a view of its own
     teacher_shares: Tensor | None = None
+    ranks: Ranks = ALONE
 
     @cached_property
     def total_steps(self) -> int:
@@ -84,20 +86,21 @@ class Course:
         model = self.numerics.place(build_fitted(self.learner.architecture, device))
         if self.learner.weights is not None:
             model.load_state_dict(dict(self.learner.weights))
-        torch.manual_seed(derive_seed(self.seed, "dropout"))
+        torch.manual_seed(derive_seed(self.seed, "dropout", *([self.ranks.rank] if self.ranks.rank else [])))
         average = Average(model, self.training.ema_decay) if self.training.ema_decay else None
         parameters = [*model.parameters(), *self.loss.parameters()]
-        return TrainingState(model, build_optimizer(self.training.optimizer, parameters), average, self.loss)
+        optimizer = build_optimizer(self.training.optimizer, parameters)
+        return TrainingState(model, optimizer, self.loss, average, self.ranks)
 
     def batch(self, step: int) -> Batch:
         """What the step sees."""
         epoch = self.batches.epoch(step)
-        return self.feed(self.batches(step), epoch % self.num_views if self.num_views else epoch)
+        return self.feed(self.ranks.share(self.batches(step)), epoch % self.num_views if self.num_views else epoch)
 
     def look(self, state: TrainingState, batch: Batch) -> Views:
         """The batch as the objective sees it: the student has answered."""
         with self.numerics.forward():
-            outputs = state.model(self.numerics.inputs(batch.inputs))
+            outputs = state.answer(self.numerics.inputs(batch.inputs))
         return Views(
             outputs, batch.teacher, batch.labels, batch.mask, batch.ids, state.tap.take(), batch.teacher_features,
             self.teacher_shares,
@@ -106,6 +109,11 @@ class Course:
     def progress(self, step: int) -> float:
         """Share of the training that is done before the step, 0 to 1; 1 at the last step."""
         return step / max(self.total_steps - 1, 1)
+
+    @property
+    def is_partly_labelled(self) -> bool:
+        """Whether some samples of the training split have no label."""
+        return self.batch(0).mask is not None
 
     def is_over(self, state: TrainingState) -> bool:
         """Whether no step follows."""
@@ -125,8 +133,9 @@ class Course:
     def measure(self, state: TrainingState) -> Measured:
         """Each term's mean since the last measurement. The one place where the loop waits for the device."""
         self.check_finite(state)
-        rows = torch.stack(state.losses).view(-1, len(self.loss.names))
-        values = dict(zip(self.loss.names, rows.double().mean(dim=0).tolist(), strict=True))
+        rows = torch.stack(state.losses).view(-1, len(self.loss.names)).double().mean(dim=0)
+        means = torch.stack([*self.ranks.gather(rows.cpu())]).mean(dim=0)
+        values = dict(zip(self.loss.names, means.tolist(), strict=True))
         if state.shares is not None:
             values |= dict(zip(self.loss.share_names, state.shares.tolist(), strict=True))
         values["learning_rate"] = self.learning_rate(state.step - 1)

@@ -18,6 +18,7 @@ from worker.engine.numerics import Numerics
 from worker.engine.objectives import Loss, Shapes
 from worker.engine.objectives.composite import layers
 from worker.engine.prepared import Prepared, control_metric, labels_online, teacher_metric
+from worker.engine.ranks import ALONE, Ranks
 from worker.engine.seeds import derive_seed
 from worker.engine.state import Tensors
 from worker.engine.teachers import Teacher
@@ -27,7 +28,8 @@ from worker.engine.threads import count_step_flops
 class Courses:
     """Teacher's, student's and control's trainings. The normalised samples are made once and shared."""
 
-    def __init__(self, spec: JobSpec, prepared: Prepared, device: str) -> None:
+    def __init__(self, spec: JobSpec, prepared: Prepared, device: str, ranks: Ranks = ALONE) -> None:
+        self._ranks = ranks
         self._spec, self._prepared, self._device = spec, prepared, device
         self._dataset = prepared.dataset
         precision = spec.training.precision
@@ -78,7 +80,9 @@ class Courses:
         loss = Loss(objective, shapes).to(self._device)
         batches = Batches(self._dataset.train.ids.to(self._device), batch_size=training.batch_size, seed=seed)
         asked = teacher is not None and labels_online(self._spec)
-        answers = self._answers(teacher, soft_labels or {}, loss, batches(0) if rehearsed else None)
+        answers = self._answers(
+            teacher, soft_labels or {}, loss, self._ranks.share(batches(0)) if rehearsed else None
+        )
         return Course(
             phase=phase,
             learner=learner,
@@ -94,6 +98,7 @@ class Courses:
                 learner.architecture, teacher.architecture if teacher and asked else None, batches.batch_size
             ),
             numerics=self.numerics,
+            ranks=self._ranks,
             num_views=None if training.augmentation else 1,
             teacher_shares=teacher.shares if teacher else None,
         )

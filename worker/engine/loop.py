@@ -23,8 +23,8 @@ def distill(
             yield course.evaluate(state)
         if course.is_over(state):
             break
-        request = requested()
-        if request or keeper.is_due():
+        request, is_due = course.ranks.decide(state.step, requested, keeper.is_due)
+        if request or is_due:
             course.check_finite(state)
             yield keeper.save(course.phase, state.step)
         if request:
@@ -41,7 +41,7 @@ def distill(
 def step(course: Course, state: TrainingState) -> None:
     """One batch forward and back, and the weights after it. Never waits for the device."""
     views, progress = course.look(state, course.batch(state.step)), course.progress(state.step)
-    losses = course.loss(views, progress)
+    losses = state.judge(views, progress)
     if course.measurement_is_due(state.step + 1) and len(losses) > 2:  # noqa: PLR2004 - one term is all of it
         state.shares = course.loss.gradient_shares(losses, views, progress)
     for parameter in state.parameters:

@@ -35,7 +35,7 @@ class Numerics:
     def place(self, model: nn.Module) -> nn.Module:
         """The model with weights of this precision and order; its last layer computes in float32 at least."""
         if self.memory_format == "contiguous":
-            model = model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+            model = model.to(memory_format=torch.contiguous_format)
         if self.precision == "float64":
             return model.double()
         if self.precision == "bfloat16":
@@ -50,7 +50,7 @@ class Numerics:
 def has_fast_bfloat16(device: str) -> bool:
     """Whether the device multiplies half-precision numbers in hardware."""
     if _kind(device) == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()  # noqa: SLF001 - there is no public one
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from stillhouse.contract.events import Finished, Noted, Stopped, TrainerEvent
 from stillhouse.contract.failures import OutOfMemoryError
@@ -16,11 +17,13 @@ from worker.engine.comparison import compare
 from worker.engine.course import Course
 from worker.engine.courses import Courses
 from worker.engine.export import Evaluation, export_bundle
+from worker.engine.launch import launch
 from worker.engine.loop import distill
 from worker.engine.numerics import Numerics
 from worker.engine.preflight import prepare, untrained
 from worker.engine.prepared import Prepared
 from worker.engine.profile import Journey
+from worker.engine.ranks import ALONE, Ranks
 from worker.engine.rehearsal import choose_numerics, rehearse
 from worker.engine.requests import Requested, StopRequestedError
 from worker.engine.softlabels import label_softly
@@ -42,13 +45,22 @@ def run(
 ) -> Iterator[TrainerEvent]:
     """Do the job, from the checkpoint if there is one, and tell what happens. Ends with Finished or Stopped.
 
+    On several devices, named with commas between them, as many processes train together.
     `inputs` holds the file of each artifact that the spec names; everything written goes below `scratch`. Raises a
     StillhouseError where the job cannot go on.
     """
-    job = Job(spec, inputs, scratch, device=device, requested=requested)
+    if "," in device:
+        yield from launch(spec, inputs, scratch, checkpoint=checkpoint, device=device, requested=requested)
+        return
+    yield from run_alone(Job(spec, inputs, scratch, device=device, requested=requested), checkpoint)
+
+
+def run_alone(job: "Job", checkpoint: Path | None) -> Iterator[TrainerEvent]:
+    """Do the job in this process, alone or beside others like it."""
     try:
         yield from job.train(checkpoint)
-        yield from job.conclude()
+        if job.ranks.is_first:
+            yield from job.conclude()
     except StopRequestedError as stop:
         yield Stopped(request=stop.request)
     except (MemoryError, torch.OutOfMemoryError) as error:
@@ -63,11 +75,14 @@ class Job:
     """One job on its way. What an earlier attempt finished is taken from its checkpoint."""
 
     def __init__(
-        self, spec: JobSpec, inputs: Mapping[str, Path], scratch: Path, *, device: str, requested: Requested
+        self, spec: JobSpec, inputs: Mapping[str, Path], scratch: Path, *, device: str, requested: Requested,
+        ranks: Ranks = ALONE,
     ) -> None:
+        self.ranks = ranks
         self.spec, self.inputs, self.scratch, self.device, self.requested = spec, inputs, scratch, device, requested
         self.journey = Journey({})
-        self.keeper = Keeper(scratch, self.journey, seconds=spec.training.checkpoint_seconds, device=device)
+        seconds = spec.training.checkpoint_seconds
+        self.keeper = Keeper(scratch, self.journey, seconds=seconds, device=device, ranks=ranks)
         self.snapshot = Snapshot({}, {})
         self.prepared: Prepared
         self.courses: Courses
@@ -109,12 +124,14 @@ class Job:
 
     def _preflight(self, checkpoint: Path | None) -> Iterator[TrainerEvent]:
         yield self.journey.enter(Phase.PREFLIGHT)
-        self.prepared = prepare(self.spec, self.inputs, self.device)
-        self.courses = Courses(self.spec, self.prepared, self.device)
+        self.prepared = prepare(self.spec, self.inputs, self.device, self.ranks.size)
+        self.courses = Courses(self.spec, self.prepared, self.device, self.ranks)
         rehearsed = self.prepared.teacher or untrained(self.prepared, self.device)
         yield from self.prepared.notes()
         resumed = self._resume(checkpoint) if checkpoint is not None else None
         yield from self._choose_numerics(rehearsed)
+        if self.ranks.size > 1:
+            yield _tell_ranks(self.courses.student(rehearsed, {}, rehearsed=True), self.ranks)
         self.journey.expected = rehearse(self.spec, self.prepared, self.courses, rehearsed, self.device)
         if self.snapshot.facts:
             self.journey.resume(self.snapshot.expected, self.snapshot.spent)
@@ -125,7 +142,8 @@ class Job:
         if self.snapshot.numerics is not None:
             self.courses.numerics = replace(self.courses.numerics, **self.snapshot.numerics)
         else:
-            self.courses.numerics, seconds = choose_numerics(self.spec, self.courses, teacher, self.device)
+            chosen, seconds = choose_numerics(self.spec, self.courses, teacher, self.device)
+            self.courses.numerics = replace(chosen, **self.ranks.agree(chosen.facts()))
             if seconds:
                 yield _tell_numerics(self.courses.numerics, seconds)
         self.keeper.numerics = self.courses.numerics.facts()
@@ -173,12 +191,15 @@ class Job:
         parts = courses.labelled_parts()
         if any(part.name not in self.keeper.soft_labels for part in parts):
             yield from label_softly(
-                self.teacher, parts, requested=self.requested, keeper=self.keeper, journey=self.journey,
+                self.teacher, parts, requested=self._agreed, keeper=self.keeper, journey=self.journey,
                 device=self.device,
             )
 
+    def _agreed(self) -> Request | None:
+        return self.ranks.agree(self.requested())
+
     def _stop_if_requested(self, phase: Phase) -> Iterator[TrainerEvent]:
-        if request := self.requested():
+        if request := self.requested():  # by the first rank alone: the others have ended
             yield self.keeper.save(phase, 0)
             raise StopRequestedError(request)
 
@@ -190,6 +211,23 @@ def _tell_numerics(numerics: Numerics, seconds: Mapping[str, float]) -> Noted:
         message=f"The student computes in {numerics.precision}, images in memory {numerics.memory_format}; a step took "
         f"{tried}.",
         data={**numerics.facts(), "seconds_per_step": dict(seconds)},
+    )
+
+
+def _tell_ranks(course: Course, ranks: Ranks) -> Noted:
+    """What of the training looks at one process's share of a batch alone."""
+    apart = [f"the term {name}" for name in course.loss.relational_names]
+    modules = build_fitted(course.learner.architecture, "cpu").modules()
+    if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in modules):  # noqa: SLF001 - no public base
+        apart.append("batch normalisation")
+    if course.loss.needs_labels and course.is_partly_labelled:
+        apart.append("the mean over labelled samples")
+    share = course.batches.batch_size // ranks.size
+    looks = "look" if len(apart) > 1 else "looks"
+    what = f" {', '.join(apart)} {looks} at each device's {share} alone." if apart else ""
+    return Noted(
+        code="ranks", message=f"{ranks.size} devices share each batch of {course.batches.batch_size} samples.{what}",
+        data={"num_devices": ranks.size, "per_device": apart},
     )
 
 

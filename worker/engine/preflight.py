@@ -20,12 +20,12 @@ from worker.engine.teachers import Loading, Teacher, load_teacher, trained_teach
 from worker.engine.teachers.checkup import check_up
 
 
-def prepare(spec: JobSpec, inputs: Mapping[str, Path], device: str) -> Prepared:
+def prepare(spec: JobSpec, inputs: Mapping[str, Path], device: str, num_ranks: int = 1) -> Prepared:
     """Read and check everything. Raises the StillhouseError that fits a mistake."""
     check_device(device)
     task = task_of(spec.task.kind if spec.task else None)
     dataset = load_dataset(spec, inputs)
-    _check_training(spec.training, dataset, "/training")
+    _check_training(spec.training, dataset, "/training", num_ranks)
     teacher = None
     if not isinstance(spec.teacher, TrainTeacher):
         is_classification = task.kind in {"classification", "multi_label"}
@@ -33,7 +33,9 @@ def prepare(spec: JobSpec, inputs: Mapping[str, Path], device: str) -> Prepared:
         teacher = load_teacher(spec.teacher, loading)
         check_objective(spec, teacher)
     num_classes = _num_classes(spec, task, dataset, teacher)
-    teacher_architecture = teacher.architecture if teacher else _fit_teacher(spec, task, dataset, num_classes)
+    teacher_architecture = (
+        teacher.architecture if teacher else _fit_teacher(spec, task, dataset, num_classes, num_ranks)
+    )
     if teacher is not None:
         check_width(teacher.num_outputs, num_classes, _width_param(spec))
     student = fit_student(spec, dataset, num_classes)
@@ -99,17 +101,24 @@ def _num_classes(spec: JobSpec, task: Task, dataset: Dataset, teacher: Teacher |
     return found or task.num_outputs(spec, dataset)
 
 
-def _fit_teacher(spec: JobSpec, task: Task, dataset: Dataset, num_classes: int) -> Architecture:
+def _fit_teacher(spec: JobSpec, task: Task, dataset: Dataset, num_classes: int, num_ranks: int) -> Architecture:
     teacher = spec.teacher
     assert isinstance(teacher, TrainTeacher)  # noqa: S101 - the other kind was loaded
     teacher_metric(spec, teacher.training, task)
-    _check_training(teacher.training, dataset, "/teacher/training")
+    _check_training(teacher.training, dataset, "/teacher/training", num_ranks)
     check_batch(teacher.architecture, teacher.training, len(dataset.train.ids), "/teacher/training")
     param = "/teacher/architecture"
     return fit(teacher.architecture, input_shape=dataset.input_shape, num_classes=num_classes, param=param)
 
 
-def _check_training(training: Training, dataset: Dataset, param: str) -> None:
+def _check_training(training: Training, dataset: Dataset, param: str, num_ranks: int) -> None:
+    batch_size = min(training.batch_size, len(dataset.train.ids))
+    if batch_size % num_ranks:
+        raise InvalidSpecError(
+            f"a batch of {batch_size} samples cannot be shared evenly among {num_ranks} devices; give a multiple of "
+            f"{num_ranks}",
+            param=f"{param}/batch_size",
+        )
     if training.augmentation and dataset.task != "image_classification":
         raise InvalidSpecError(
             "only images can be augmented, and these inputs are a table", param=f"{param}/augmentation"

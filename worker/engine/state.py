@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from worker.engine.features import Tap
 from worker.engine.objectives import Loss
 from worker.engine.optim import Average, optimizer_tensors, restore_optimizer
+from worker.engine.ranks import ALONE, Ranks
 
 # Facts are plain JSON values.
 Facts = dict[str, Any]
@@ -27,8 +28,9 @@ class TrainingState:
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
+    loss: Loss  # some of its terms may learn beside the model
     average: Average | None = None
-    loss: Loss | None = None  # some of its terms learn beside the model
+    ranks: Ranks = ALONE
     step: int = 0
     evaluated_step: int = 0
     selected: Tensors = field(default_factory=dict)  # weights and buffers of the best evaluation
@@ -44,8 +46,10 @@ class TrainingState:
     curves: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.parameters = [*self.model.parameters(), *(self.loss.parameters() if self.loss else ())]
-        self.tap = Tap(self.model, self.loss.student_layers if self.loss else ())
+        self.parameters = [*self.model.parameters(), *self.loss.parameters()]
+        self.tap = Tap(self.model, self.loss.student_layers)
+        self.answer = self.ranks.together(self.model, reaches_all=not self.loss.student_layers)
+        self.judge = self.ranks.together(self.loss)
 
     @property
     def evaluated_model(self) -> nn.Module:
@@ -60,9 +64,9 @@ class TrainingState:
             tensors |= _prefixed("average", self.average.model.state_dict())
         if not self.ended:
             tensors |= _prefixed("optimizer", optimizer_tensors(self.optimizer))
-            tensors |= _prefixed("loss", self.loss.state_dict()) if self.loss else {}
-            tensors |= _prefixed("generator", generator_states())
-            tensors |= {"losses": torch.stack(self.losses)} if self.losses else {}
+            tensors |= _prefixed("loss", self.loss.state_dict())
+            for rank, own in enumerate(self.ranks.gather(self._own())):
+                tensors |= _prefixed(f"rank.{rank}", own)
         return facts, tensors
 
     def restore(self, facts: Facts, tensors: Tensors) -> None:
@@ -76,10 +80,15 @@ class TrainingState:
         if not self.ended:
             device = next(self.model.parameters()).device
             restore_optimizer(self.optimizer, _under("optimizer", tensors))
-            if self.loss:
-                self.loss.load_state_dict(_under("loss", tensors))
-            restore_generators(_under("generator", tensors))
-            self.losses = list(tensors["losses"].to(device)) if "losses" in tensors else []
+            self.loss.load_state_dict(_under("loss", tensors))
+            own = _under(f"rank.{self.ranks.rank}", tensors)
+            restore_generators(_under("generator", own))
+            self.losses = list(own["losses"].to(device)) if "losses" in own else []
+
+    def _own(self) -> Tensors:
+        """What differs between processes that train together."""
+        losses = {"losses": torch.stack(self.losses).cpu()} if self.losses else {}
+        return _prefixed("generator", generator_states()) | losses
 
     def select(self, score: float, loss: float | None) -> None:
         """Keep the weights if they are the best so far; at equal scores the lower loss wins."""

@@ -37,7 +37,7 @@ def test_all_but_the_last_layer_compute_in_half_the_bits(*, copied: bool) -> Non
     inputs = torch.randn(5, 8)
     with numerics.forward():
         outputs = model(inputs)
-        assert (model[0](inputs)).dtype == torch.bfloat16  # type: ignore[operator]
+        assert model.get_submodule("0")(inputs).dtype == torch.bfloat16
     assert seen == {"0": torch.bfloat16, "2": torch.float32}
     assert torch.allclose(outputs, network()(inputs), atol=0.02)
     assert model(inputs).dtype == torch.float32
@@ -48,7 +48,7 @@ def test_autocast_comes_back_when_the_last_layer_fails() -> None:
     model = numerics.place(network())
     with numerics.forward():
         with pytest.raises(RuntimeError):
-            model[2](torch.randn(5, 4))  # type: ignore[operator]
+            model.get_submodule("2")(torch.randn(5, 4))
         assert torch.is_autocast_enabled("cpu")
 
 

@@ -2,12 +2,14 @@ import pytest
 import torch
 from torch import nn
 
+from stillhouse.contract.spec import Mse, Objective
+from worker.engine.objectives import Loss
 from worker.engine.state import TrainingState
 
 
 def state() -> TrainingState:
     model = nn.Linear(1, 1, bias=False)
-    return TrainingState(model, torch.optim.SGD(model.parameters(), lr=0.1))
+    return TrainingState(model, torch.optim.SGD(model.parameters(), lr=0.1), Loss(Objective(terms=[Mse()])))
 
 
 def offer(to: TrainingState, step: int, score: float, loss: float | None = None) -> None:

@@ -35,6 +35,7 @@ class Loss(nn.Module):
         self.needs_labels = objective.needs_labels
         self.student_layers, self.teacher_layers = layers(objective)
         self.learned = nn.ModuleDict()
+        self.relational_names = [term.name or term.kind for term in objective.active if term.compares_items]
         self._terms = [self._weighted(term, shapes) for term in objective.active]
 
     @property
