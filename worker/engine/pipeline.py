@@ -143,7 +143,7 @@ class Job:
             self.courses.numerics = replace(self.courses.numerics, **self.snapshot.numerics)
         else:
             chosen, seconds = choose_numerics(self.spec, self.courses, teacher, self.device)
-            self.courses.numerics = replace(chosen, **self.ranks.agree(chosen.facts()))
+            self.courses.numerics = replace(self.ranks.agree(chosen), device=self.device)
             if seconds:
                 yield _tell_numerics(self.courses.numerics, seconds)
         self.keeper.numerics = self.courses.numerics.facts()

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from stillhouse.contract.events import Failed, TrainerEvent
 from stillhouse.contract.failures import StillhouseError
@@ -22,8 +24,8 @@ def main(path: Path) -> None:
     """Train this rank's share; the first one tells what happens."""
     order = RankOrder.model_validate_json(path.read_bytes())
     # Names of a start's own: a rank that comes early after a restart must not find addresses of ranks that are dead.
-    store, rank, size = next(iter(dist.rendezvous("env://")))
-    store = dist.PrefixStore(f"restart-{os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
+    store, rank, size = next(iter(rendezvous("env://")))
+    store = PrefixStore(f"restart-{os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
     ranks = Ranks(rank, size)
     device = order.devices[rank]
     torch.set_num_threads(order.threads)
