@@ -1,12 +1,13 @@
 # make demo   distil MNIST end to end on this machine       make test    run all tests
 # make up     start the service here                        make check   lint, types, import contracts
 # make bench  measure                                       make migrate bring the database up to date
+# make docs   write the pages that come from the code
 
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && exit; done; echo python3)
 BIN := .venv/bin
 
-.PHONY: demo up test check bench migrate install-local install-dev
+.PHONY: demo up test check bench docs migrate install-local install-dev
 .NOTPARALLEL:
 
 demo: install-local
@@ -28,6 +29,9 @@ bench: install-dev
 	@$(BIN)/python -m benchmarks.engine
 	@$(BIN)/python -m benchmarks.service
 	@$(BIN)/python -m benchmarks.mnist_gain
+
+docs: install-dev
+	@$(BIN)/python -m scripts.objectives_page
 
 migrate: install-local
 	@$(BIN)/python -m app migrate

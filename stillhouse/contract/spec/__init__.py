@@ -5,8 +5,23 @@ from stillhouse.contract.spec.base import ArtifactId, Section
 from stillhouse.contract.spec.data import Data, IdxData, IdxSplit, Normalization, NpzData, NpzSplit, Split
 from stillhouse.contract.spec.export import Export
 from stillhouse.contract.spec.job import JobSpec
-from stillhouse.contract.spec.logit_terms import CrossEntropy, Kl, Mse
-from stillhouse.contract.spec.objective import Objective, Term, usual_objective
+from stillhouse.contract.spec.logit_terms import (
+    Bce,
+    BinaryCrossEntropy,
+    CrossEntropy,
+    Dist,
+    Dkd,
+    Huber,
+    Js,
+    Kl,
+    Mse,
+    Nkd,
+    ReverseKl,
+    SquaredError,
+    Ttm,
+    Wttm,
+)
+from stillhouse.contract.spec.objective import Objective, Term, misfits, usual_objective, without_logits
 from stillhouse.contract.spec.student import Student
 from stillhouse.contract.spec.task import ImageClassification, TabularClassification, Task
 from stillhouse.contract.spec.teacher import (
@@ -38,10 +53,11 @@ from stillhouse.contract.spec.training import (
 )
 
 __all__ = [
-    "Adam", "AdamW", "Architecture", "ArtifactId", "Augmentation", "CheckpointTeacher", "Cnn", "Constant", "Cosine",
-    "CrossEntropy", "Data", "EarlyStopping", "EnsembleTeacher", "Export", "Flip", "IdxData", "IdxSplit",
-    "ImageClassification", "JobSpec", "Kl", "LayerPair", "Member", "Mlp", "Mse", "Normalization", "NpzData",
-    "NpzSplit", "Objective", "OneCycle", "OnnxTeacher", "Optimizer", "Schedule", "Section", "Sgd", "Shift",
-    "SoftLabelsTeacher", "Split", "Step", "Student", "TabularClassification", "Task", "Teacher", "Term",
-    "TrainTeacher", "Training", "Transform", "usual_objective",
+    "Adam", "AdamW", "Architecture", "ArtifactId", "Augmentation", "Bce", "BinaryCrossEntropy", "CheckpointTeacher",
+    "Cnn", "Constant", "Cosine", "CrossEntropy", "Data", "Dist", "Dkd", "EarlyStopping", "EnsembleTeacher",
+    "Export", "Flip", "Huber", "IdxData", "IdxSplit", "ImageClassification", "JobSpec", "Js", "Kl", "LayerPair",
+    "Member", "Mlp", "Mse", "Nkd", "Normalization", "NpzData", "NpzSplit", "Objective", "OneCycle", "OnnxTeacher",
+    "Optimizer", "ReverseKl", "Schedule", "Section", "Sgd", "Shift", "SoftLabelsTeacher", "Split", "SquaredError",
+    "Step", "Student", "TabularClassification", "Task", "Teacher", "Term", "TrainTeacher", "Training", "Transform",
+    "Ttm", "Wttm", "misfits", "usual_objective", "without_logits",
 ]

@@ -56,8 +56,9 @@ class JobSpec(Section):
     def _labels_where_needed(self) -> Self:
         if self.data.train.is_labelled:
             return self
-        if self.objective is not None and self.objective.needs_labels:
-            raise ValueError("the objective has a cross_entropy term, but data.train has no labels")
+        for term in self.objective.active if self.objective else []:
+            if term.needs_labels:
+                raise ValueError(f"the objective has a {term.kind} term, but data.train has no labels")
         if self.teacher.kind == "train":
             raise ValueError("a teacher of kind train learns from labels, but data.train has none")
         if self.training.selection_metric == "accuracy" and not self.has_validation_labels:

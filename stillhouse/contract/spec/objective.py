@@ -1,12 +1,21 @@
 """What the student is trained to minimise: a weighted list of terms."""
 
-from typing import Annotated, Self
+from collections.abc import Mapping
+from typing import Annotated, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
 from stillhouse.contract.spec.base import Section
-from stillhouse.contract.spec.logit_terms import CrossEntropy, Kl, LogitTerm
-from stillhouse.contract.spec.term import FeatureTerm
+from stillhouse.contract.spec.logit_terms import (
+    Bce,
+    BinaryCrossEntropy,
+    CrossEntropy,
+    Kl,
+    LogitTerm,
+    Mse,
+    SquaredError,
+)
+from stillhouse.contract.spec.term import FeatureTerm, TaskKind
 
 Term = Annotated[LogitTerm, Field(discriminator="kind")]
 
@@ -47,6 +56,60 @@ class Objective(Section):
         return any(isinstance(term, FeatureTerm) and term.pairs for term in self.active)
 
 
-def usual_objective(*, is_labelled: bool) -> Objective:
+class _Usual(NamedTuple):
+    """The first choices for a task."""
+
+    soft: type[Kl] | type[Bce] | type[Mse]
+    hard: type[CrossEntropy] | type[BinaryCrossEntropy] | type[SquaredError] | None
+
+
+_USUAL: Mapping[TaskKind, _Usual] = {
+    "classification": _Usual(Kl, CrossEntropy),
+    "multi_label": _Usual(Bce, BinaryCrossEntropy),
+    "regression": _Usual(Mse, SquaredError),
+    "embedding": _Usual(Mse, None),
+}
+
+
+def usual_objective(task: TaskKind = "classification", *, is_labelled: bool) -> Objective:
     """What is trained where a spec does not say: soft labels, with the true labels where there are any."""
-    return Objective(terms=[Kl(), CrossEntropy(weight=0.5)] if is_labelled else [Kl()])
+    soft, hard = _USUAL[task]
+    return Objective(terms=[soft(), hard(weight=0.5)] if is_labelled and hard else [soft()])
+
+
+def misfits(objective: Objective, task: TaskKind) -> list[tuple[int, str]]:
+    """The terms with weight that mean nothing for a task: their places in `terms`, and what to do instead."""
+    return [
+        (place, f"{term.kind} is a term for {_listed(term.tasks)}, not for {task}; {_instead(term, task)}")
+        for place, term in enumerate(objective.terms)
+        if term.weight > 0 and task not in term.tasks
+    ]
+
+
+def without_logits(objective: Objective, task: TaskKind = "classification") -> list[tuple[int, str]]:
+    """The terms with weight that mean nothing where the teacher gives probabilities: places, and what to do instead.
+
+    Such probabilities have a floor, and logits made from them are known up to a constant only.
+    """
+    return [
+        (place, advice) for place, term in enumerate(objective.terms)
+        if term.weight > 0 and (advice := _logits_advice(term, task))
+    ]
+
+
+def _logits_advice(term: Term, task: TaskKind) -> str | None:
+    if term.needs_logits:
+        return f"{term.kind} needs logits, and this teacher gives probabilities; {_instead(term, task)}"
+    if isinstance(term, Kl) and term.standardize:
+        return "logits cannot be standardised where the teacher gives probabilities; set standardize to false"
+    return None
+
+
+def _instead(term: Term, task: TaskKind) -> str:
+    soft, hard = _USUAL[task]
+    chosen = soft if term.needs_teacher else hard
+    return f"use {chosen.model_fields['kind'].default}" if chosen else "leave it out, for there are no true labels"
+
+
+def _listed(tasks: frozenset[TaskKind]) -> str:
+    return " and ".join(sorted(tasks))

@@ -55,6 +55,8 @@ class BaseTerm(Section):
     tasks: ClassVar[frozenset[TaskKind]] = frozenset({"classification"})
     needs_teacher: ClassVar[bool] = True
     needs_labels: ClassVar[bool] = False
+    # Whether the labels must be one class per item: not shares of classes, as mixup and votes give them.
+    needs_true_class: ClassVar[bool] = False
     # Not only what is left of logits after a softmax.
     needs_logits: ClassVar[bool] = False
     # Whether an item's part depends on the other items of its batch.
@@ -70,10 +72,15 @@ class BaseTerm(Section):
     )
 
 
+Temperature = Annotated[
+    float, Field(gt=0, le=1000, description="T: above 1 it softens both distributions.")
+]
+
+
 class TemperatureTerm(BaseTerm):
     """A term that softens both distributions."""
 
-    temperature: float = Field(default=2.0, gt=0, le=1000, description="T: above 1 it softens both distributions.")
+    temperature: Temperature = 2.0
     temperature_ramp: Annotated[Linear | HalfCosine, Field(discriminator="kind")] | None = Field(
         default=None, description="How T changes over the training; constant when left out."
     )

@@ -62,12 +62,11 @@ class Loss(nn.Module):
         """Each weighted term's share of the gradient that reaches the student, (num_terms,), adding up to 1.
 
         By 2-norm, at the student's outputs and at its layers that terms look at. `values` are those of `forward`; the
-        graph stays for the backward pass that follows.
+        graph stays for the backward pass that follows. All 0 where no term reaches the student.
         """
-        reached = [views.student, *views.features.values()]
+        reached = [outputs for outputs in (views.student, *views.features.values()) if outputs.requires_grad]
         norms = [
-            term.weight(progress) * _norm(torch.autograd.grad(value, reached, retain_graph=True, allow_unused=True))
-            for term, value in zip(self._terms, values[1:], strict=True)
+            term.weight(progress) * _pull(value, reached) for term, value in zip(self._terms, values[1:], strict=True)
         ]
         stacked = torch.stack(norms)
         return stacked / stacked.sum().clamp(min=torch.finfo(stacked.dtype).tiny)
@@ -116,6 +115,8 @@ def _ramped(value: float, ramp: Ramp | None) -> Callable[[float], float]:
     return lambda progress: value * (ramp.end + (ramp.start - ramp.end) * (1 + math.cos(math.pi * progress)) / 2)
 
 
-def _norm(gradients: Sequence[Tensor | None]) -> Tensor:
+def _pull(value: Tensor, reached: Sequence[Tensor]) -> Tensor:
+    """2-norm of the gradient of a term at what it reaches; 0 where it reaches nothing, as with a frozen layer."""
+    gradients = torch.autograd.grad(value, reached, retain_graph=True, allow_unused=True) if value.requires_grad else ()
     norms = [gradient.float().norm() for gradient in gradients if gradient is not None]
-    return torch.stack(norms).norm() if norms else torch.zeros(())
+    return torch.stack(norms).norm() if norms else torch.zeros((), device=value.device)
