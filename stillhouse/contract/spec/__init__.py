@@ -4,6 +4,19 @@ from stillhouse.contract.spec.architecture import Architecture, Cnn, Mlp
 from stillhouse.contract.spec.base import ArtifactId, Section
 from stillhouse.contract.spec.data import Data, IdxData, IdxSplit, Normalization, NpzData, NpzSplit, Split
 from stillhouse.contract.spec.export import Export
+from stillhouse.contract.spec.feature_terms import (
+    At,
+    Cka,
+    CosineDistance,
+    Crd,
+    Fitnet,
+    Nst,
+    Pkt,
+    Review,
+    Rkd,
+    Sp,
+    Vid,
+)
 from stillhouse.contract.spec.job import JobSpec
 from stillhouse.contract.spec.logit_terms import CrossEntropy, Kl, Mse
 from stillhouse.contract.spec.objective import Objective, Term, usual_objective
@@ -30,9 +43,10 @@ from stillhouse.contract.spec.training import (
 )
 
 __all__ = [
-    "Adam", "AdamW", "Architecture", "ArtifactId", "Augmentation", "CheckpointTeacher", "Cnn", "Constant", "Cosine",
-    "CrossEntropy", "Data", "EarlyStopping", "Export", "Flip", "IdxData", "IdxSplit", "ImageClassification", "JobSpec",
-    "Kl", "LayerPair", "Mlp", "Mse", "Normalization", "NpzData", "NpzSplit", "Objective", "OneCycle", "Optimizer", "Schedule",
-    "Section", "Sgd", "Shift", "Split", "Step", "Student", "TabularClassification", "Task", "Teacher", "Term",
-    "TrainTeacher", "Training", "Transform", "usual_objective",
+    "Adam", "AdamW", "Architecture", "ArtifactId", "At", "Augmentation", "CheckpointTeacher", "Cka", "Cnn", "Constant",
+    "Cosine", "CosineDistance", "Crd", "CrossEntropy", "Data", "EarlyStopping", "Export", "Fitnet", "Flip", "IdxData",
+    "IdxSplit", "ImageClassification", "JobSpec", "Kl", "LayerPair", "Mlp", "Mse", "Normalization", "NpzData",
+    "NpzSplit", "Nst", "Objective", "OneCycle", "Optimizer", "Pkt", "Review", "Rkd", "Schedule", "Section", "Sgd",
+    "Shift", "Sp", "Split", "Step", "Student", "TabularClassification", "Task", "Teacher", "Term", "TrainTeacher",
+    "Training", "Transform", "Vid", "usual_objective",
 ]

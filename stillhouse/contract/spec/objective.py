@@ -5,10 +5,11 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from stillhouse.contract.spec.base import Section
+from stillhouse.contract.spec.feature_terms import LayerTerm
 from stillhouse.contract.spec.logit_terms import CrossEntropy, Kl, LogitTerm
 from stillhouse.contract.spec.term import FeatureTerm
 
-Term = Annotated[LogitTerm, Field(discriminator="kind")]
+Term = Annotated[LogitTerm | LayerTerm, Field(discriminator="kind")]
 
 
 class Objective(Section):

@@ -39,7 +39,9 @@ Ramp = Annotated[WarmUp | Linear | HalfCosine, Field(discriminator="kind")]
 class About(NamedTuple):
     """A term's row in docs/objectives.md."""
 
-    formula: str  # plain text: p and q are the softmax of teacher and student at temperature T, y the true class
+    # Plain text: p and q are the softmax of teacher and student at temperature T, y the true class, s and t the outputs
+    # of a layer of the student and of one of the teacher.
+    formula: str
     source: str  # paper: authors, title, year
     reduction: str
     when: str  # when to use it
@@ -55,6 +57,8 @@ class BaseTerm(Section):
     tasks: ClassVar[frozenset[TaskKind]] = frozenset({"classification"})
     needs_teacher: ClassVar[bool] = True
     needs_labels: ClassVar[bool] = False
+    # Whether the labels must be one class per item: not shares of classes, as mixup and votes give them.
+    needs_true_class: ClassVar[bool] = False
     # Not only what is left of logits after a softmax.
     needs_logits: ClassVar[bool] = False
     # Whether an item's part depends on the other items of its batch.
