@@ -30,8 +30,7 @@ from stillhouse.contract.spec import (
     Term,
     Vid,
 )
-from worker.engine.objectives import Loss, Shapes, Views
-from worker.engine.objectives import table
+from worker.engine.objectives import Loss, Shapes, Views, table
 from worker.engine.objectives.review import context_loss
 
 # The inputs on which the reference implementations were run.
@@ -227,7 +226,6 @@ ALIKE = {
 }
 
 
-@pytest.mark.parametrize("form", NOT_ALIKE)
 @pytest.mark.parametrize(
     ("term", "arguments"),
     [
@@ -243,13 +241,13 @@ ALIKE = {
     ],
     ids=lambda term: getattr(term, "kind", str(term)),
 )
-def test_loops_agree_on_layers_of_other_widths_and_sizes(term: Term, arguments: dict[str, Any], form: str) -> None:
-    if form == "vectors" and term.kind in {"at", "nst"}:
-        pytest.skip("needs positions")
-    student, teacher = NOT_ALIKE[form]
-    expected = BY_HAND[term.kind](channels_first(student), channels_first(teacher), **arguments)
-    # PKT's own slack of 1e-7 is not in the loops.
-    assert value_of(term, student, teacher) == pytest.approx(expected, rel=1e-5 if term.kind == "pkt" else 1e-10)
+def test_loops_agree_on_layers_of_other_widths_and_sizes(term: Term, arguments: dict[str, Any]) -> None:
+    for form in NOT_ALIKE.keys() - ({"vectors"} if term.kind in {"at", "nst"} else set()):
+        student, teacher = NOT_ALIKE[form]
+        expected = BY_HAND[term.kind](channels_first(student), channels_first(teacher), **arguments)
+        # PKT's own slack of 1e-7 is not in the loops.
+        rel = 1e-5 if term.kind == "pkt" else 1e-10
+        assert value_of(term, student, teacher) == pytest.approx(expected, rel=rel), form
 
 
 @pytest.mark.parametrize("form", ALIKE)
@@ -459,7 +457,7 @@ RELATIONAL = [term for term in EVERY if term.compares_items]
 
 @pytest.mark.parametrize("term", EVERY, ids=lambda term: term.kind)
 def test_the_gradient_is_that_of_the_value(term: Term) -> None:
-    student, teacher = noise(3, 3, 4, 4).requires_grad_(), noise(3, 2, 4, 3, seed=1)
+    student, teacher = noise(3, 3, 3, 2).requires_grad_(), noise(3, 2, 3, 3, seed=1)
     ids = torch.tensor([3, 11, 6])
     began = loss_of(term, student, teacher)
     began(views_of(student.detach(), teacher, ids=ids))  # CRD measures its constant
@@ -599,7 +597,8 @@ def test_stages_that_grow_are_refused(side: str) -> None:
     level = {"a": (3, 8, 8), "b": (4, 8, 8), "c": (5, 1, 1)}
     sides = (fitting, level) if side == "student" else (level, fitting)
     pairs = [LayerPair(student=path, teacher=path) for path in "abc"]
-    with pytest.raises(IncompatibleLayersError, match=rf"the {side}'s layers grow from \[4, 4\] to \[4, 5\]") as refused:
+    told = rf"the {side}'s layers grow from \[4, 4\] to \[4, 5\]"
+    with pytest.raises(IncompatibleLayersError, match=told) as refused:
         Loss(Objective(terms=[Review(pairs=pairs)]), Shapes(*sides, 3, 40))
     assert refused.value.param == "/objective/terms/0/pairs/2"
 

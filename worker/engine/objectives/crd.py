@@ -118,7 +118,7 @@ def _contrastive_loss(positive: Tensor, others: Tensor, is_other: Tensor, log_sc
     """-log h of the positive (N,) and -log (1 - h) of each negative (N, K), summed; (N,)."""
     # h = e / (e + K z) is the logistic function of log e - log z - log K.
     num_negatives = is_other.sum(1, keepdim=True).clamp(min=1)
-    offsets = log_scale + num_negatives.log()
+    offsets = log_scale + num_negatives.to(log_scale.dtype).log()
     negative = torch.where(is_other, functional.softplus(others - offsets), 0).sum(1)
     return functional.softplus(offsets[:, 0] - positive) + negative
 
@@ -144,7 +144,7 @@ def _labels(shapes: Shapes) -> Tensor:
     assert shapes.labels is not None  # noqa: S101 - ours, not the user's: the spec refuses data without labels
     known = shapes.labels[shapes.labels >= 0]
     if bool((known == known[:1]).all()):
-        raise SingleClassError("all labels are the same class, so crd has no samples of other classes", param="/kind")
+        raise SingleClassError("all labels are the same class, so crd has no samples of other classes")
     return shapes.labels
 
 
