@@ -32,9 +32,10 @@ def test_only_a_term_that_can_compare_outputs_does_without_layers(kind: str) -> 
         assert not objective(kind).needs_features
         assert not objective(kind, pairs=[]).needs_features
     else:
-        for fields in ({}, {"pairs": []}):
-            with pytest.raises(ValidationError, match="pairs"):
-                objective(kind, **fields)
+        with pytest.raises(ValidationError, match="pairs"):
+            objective(kind)
+        with pytest.raises(ValidationError, match="pairs"):
+            objective(kind, pairs=[])
 
 
 def test_which_terms_serve_embeddings_and_which_compare_items() -> None:

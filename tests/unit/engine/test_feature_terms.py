@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import product
 from typing import Any, cast
 
@@ -30,7 +30,8 @@ from stillhouse.contract.spec import (
     Term,
     Vid,
 )
-from worker.engine.objectives import Loss, Shapes, Views, table
+from worker.engine.features import shapes_of
+from worker.engine.objectives import OBJECTIVES, Loss, Shapes, Views
 from worker.engine.objectives.review import context_loss
 
 # The inputs on which the reference implementations were run.
@@ -108,9 +109,8 @@ def pooled_to(features: Array, size: Sequence[int]) -> Array:
     pooled = np.empty((*features.shape[:2], *size))
     for place in product(*(range(out) for out in size)):
         window = tuple(slice(*cells[axis][cell]) for axis, cell in enumerate(place))
-        pooled[(slice(None), slice(None), *place)] = features[(slice(None), slice(None), *window)].mean(
-            axis=tuple(range(2, features.ndim))
-        )
+        every = (slice(None), slice(None))
+        pooled[every + place] = features[every + window].mean(axis=tuple(range(2, features.ndim)))
     return pooled
 
 
@@ -120,7 +120,7 @@ def one_size(student: Array, teacher: Array) -> tuple[Array, Array]:
 
 
 def vectors(features: Array) -> Array:
-    return features.reshape(*features.shape[:2], -1).mean(2)
+    return cast("Array", features.reshape(*features.shape[:2], -1).mean(2))
 
 
 def by_hand_at(student: Array, teacher: Array, power: float) -> float:
@@ -192,9 +192,8 @@ def by_hand_cka(student: Array, teacher: Array) -> float:
 def by_hand_cosine(student: Array, teacher: Array) -> float:
     student, teacher = one_size(student, teacher)
     found = []
-    for place in product(range(len(student)), *(range(size) for size in student.shape[2:])):
-        at = (place[0], slice(None), *place[1:])
-        a, b = student[at], teacher[at]
+    sides = [np.moveaxis(side, 1, -1).reshape(-1, side.shape[1]) for side in (student, teacher)]
+    for a, b in zip(*sides, strict=True):
         found.append(1 - a @ b / np.linalg.norm(a) / np.linalg.norm(b))
     return float(np.mean(found))
 
@@ -204,7 +203,7 @@ def by_hand_mse(student: Array, teacher: Array) -> float:
     return float(np.mean((student - teacher) ** 2))
 
 
-BY_HAND = {
+BY_HAND: dict[str, Callable[..., float]] = {
     "at": by_hand_at, "nst": by_hand_nst, "rkd": by_hand_rkd, "sp": by_hand_sp, "pkt": by_hand_pkt, "cka": by_hand_cka,
     "cosine": by_hand_cosine, "fitnet": by_hand_mse,
 }
@@ -306,7 +305,7 @@ def test_vid_is_the_log_density_of_a_normal_distribution(form: str) -> None:
     student, teacher = NOT_ALIKE[form]
     loss = loss_of(Vid(pairs=PAIR, initial_variance=2.5), student, teacher)
     with torch.no_grad():
-        loss.learned[0].densities[0].softened_variance.add_(  # type: ignore[union-attr,index,operator]
+        loss.learned[0].densities[0].softened_variance.add_(  # type: ignore[union-attr,index]
             torch.linspace(-1, 1, NOT_ALIKE[form][1].shape[2 if form == "tokens" else 1])
         )
     state = {name.rsplit("densities.0.")[-1]: value.numpy() for name, value in loss.state_dict().items()}
@@ -340,13 +339,13 @@ def stages(items: int = 3, *, dtype: torch.dtype = torch.float64) -> tuple[list[
 
 def review_of(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> tuple[Loss, Views]:
     pairs = [LayerPair(student=f"s{place}", teacher=f"t{place}") for place in range(len(student))]
-    features = ({f"s{place}": stage for place, stage in enumerate(student)},
-                {f"t{place}": stage for place, stage in enumerate(teacher)})
-    shapes = Shapes(*({path: tuple(stage.shape[1:]) for path, stage in side.items()} for side in features), 3, 40)
+    features = {f"s{place}": stage for place, stage in enumerate(student)}
+    teacher_features = {f"t{place}": stage for place, stage in enumerate(teacher)}
+    shapes = Shapes(shapes_of(features), shapes_of(teacher_features), 3, 40)
     torch.manual_seed(6)
     loss = Loss(Objective(terms=[Review(pairs=pairs)]), shapes).to(student[0].dtype)
     outputs = torch.zeros(len(student[0]), 3)
-    return loss, Views(outputs, outputs, features=features[0], teacher_features=features[1])
+    return loss, Views(outputs, outputs, features=features, teacher_features=teacher_features)
 
 
 def normalized(features: Array) -> Array:
@@ -415,7 +414,7 @@ def test_the_context_loss_averages_over_the_grids_that_are_coarser(size: tuple[i
 def test_a_term_is_the_mean_over_its_pairs() -> None:
     student = {"narrow": noise(4, 6, 4, 4), "narrow.deep": noise(4, 8, 2, 2, seed=1)}
     teacher = {"wide": noise(4, 5, 4, 4, seed=2), "wide.deep": noise(4, 7, 3, 3, seed=3)}
-    shapes = Shapes(*({path: tuple(f.shape[1:]) for path, f in side.items()} for side in (student, teacher)), 3, 40)
+    shapes = Shapes(shapes_of(student), shapes_of(teacher), 3, 40)
     outputs = torch.zeros(4, 3)
     views = Views(outputs, outputs, features=student, teacher_features=teacher)
     for kind in (At, Nst, Rkd, Sp, Pkt, Cka):
@@ -559,7 +558,7 @@ def test_many_items_are_compared_a_lot_of_anchors_at_a_time(monkeypatch: pytest.
         return float(values[1].detach()), torch.autograd.grad(values[0], student)[0], shares.tolist()
 
     expected = run()
-    monkeypatch.setattr(sys.modules[table.rkd.__module__], "MAX_ANGLE_NUMBERS", 2 * 7 * 7)
+    monkeypatch.setattr(sys.modules[OBJECTIVES["rkd"].__module__], "MAX_ANGLE_NUMBERS", 2 * 7 * 7)
     made_again = run()
     assert made_again[0] == pytest.approx(expected[0], rel=1e-12)
     assert torch.allclose(made_again[1], expected[1], rtol=1e-10)

@@ -167,5 +167,5 @@ def test_every_term_has_its_row_in_the_docs() -> None:
         row.group(1): set(re.findall(r"`(\w+)`", row.group(2)))
         for row in re.finditer(r"^\| `(\w+)` \|([^|]*)\|", page, re.MULTILINE)
     }
-    made = OBJECTIVES | LEARNED
+    made: dict[str, Callable[..., Any]] = {**OBJECTIVES, **LEARNED}
     assert rows == {name: set(inspect.signature(made[name]).parameters) - {"views", "shapes"} for name in made}
