@@ -386,6 +386,24 @@ class SplitTooSmallError(StillhouseError):
     code = "split_too_small"
 
 
+class UnknownLayerError(StillhouseError):
+    """The model has no layer of this name."""
+
+    code = "unknown_layer"
+
+
+class LayerNotReachedError(StillhouseError):
+    """The model has this layer, but does not use it when it answers."""
+
+    code = "layer_not_reached"
+
+
+class IncompatibleLayersError(StillhouseError):
+    """The outputs of the two layers cannot be compared by this term."""
+
+    code = "incompatible_layers"
+
+
 class DeviceUnavailableError(StillhouseError):
     """The worker does not have the device that the job asks for."""
 

@@ -1,6 +1,6 @@
 """What the teacher says of a batch: looked up, or asked as it comes."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from torch import Tensor
@@ -35,7 +35,7 @@ class StoredAnswers:
 class OnlineAnswers:
     """The teacher, asked about every batch; of the named layers it tells the outputs too."""
 
-    def __init__(self, teacher: Teacher, layers: Sequence[str]) -> None:
+    def __init__(self, teacher: Teacher, layers: Mapping[str, str]) -> None:
         self._teacher = teacher
         self._tap = Tap(teacher.module, layers) if teacher.module is not None and layers else None
 

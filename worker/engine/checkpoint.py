@@ -17,7 +17,7 @@ from worker.engine.profile import Journey
 from worker.engine.ranks import ALONE, Ranks
 from worker.engine.state import Facts, Tensors, TrainingState
 
-FORMAT = 1
+FORMAT = 2
 FILE = "checkpoint.safetensors"
 METADATA_KEY = "stillhouse.checkpoint"
 # Larger soft labels are made again on resuming, by the same code over the same chunks, so the bits are the same.

@@ -1,6 +1,5 @@
 """The trainings of a job, made from its spec: config stops here."""
 
-from collections.abc import Mapping
 from functools import cached_property
 
 import torch
@@ -137,14 +136,15 @@ class Courses:
         if not objective.needs_features or teacher is None or teacher.module is None:
             return Shapes({}, {}, self._prepared.num_classes, num_samples)
         student_layers, teacher_layers = layers(objective)
-        ids = self._dataset.train.ids[:2].to(self._device)
-        arranged = self._samples.arranged.index_select(0, ids)
+        arranged = self._samples.arranged.index_select(0, self._dataset.train.ids[:2].to(self._device))
         model = build_fitted(learner.architecture, self._device).eval()
-        tap = Tap(model, student_layers)
+        taps = Tap(model, student_layers), Tap(teacher.module, teacher_layers)
         with torch.no_grad():
             model(self._dataset.preprocessing.normalize(arranged))
-        answer = OnlineAnswers(teacher, teacher_layers)(ids, 0, lambda: arranged)
-        return Shapes(_shapes(tap.take()), _shapes(answer.features), self._prepared.num_classes, num_samples)
+            teacher.answer(arranged)
+        of_student, of_teacher = (tap.shapes(len(arranged)) for tap in taps)
+        taps[1].close()
+        return Shapes(of_student, of_teacher, self._prepared.num_classes, num_samples)
 
     def _validation(self, soft_labels: Tensor | None) -> Validation:
         labels = self._dataset.validation.labels
@@ -165,7 +165,3 @@ class Courses:
         part = self._dataset.validation
         arranged = part.samples.arranged.index_select(0, part.ids).to(self._device)
         return normalize_all(arranged, self._dataset.preprocessing)
-
-
-def _shapes(features: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
-    return {path: tuple(feature.shape[1:]) for path, feature in features.items()}

@@ -4,6 +4,7 @@ from stillhouse.contract.spec.architecture import Architecture, Cnn, Mlp
 from stillhouse.contract.spec.base import ArtifactId, Section
 from stillhouse.contract.spec.data import Data, IdxData, IdxSplit, Normalization, NpzData, NpzSplit, Split
 from stillhouse.contract.spec.export import Export
+from stillhouse.contract.spec.feature_terms import At, Cka, CosineDistance, Crd, Fitnet, Nst, Pkt, Review, Rkd, Sp, Vid
 from stillhouse.contract.spec.job import JobSpec
 from stillhouse.contract.spec.logit_terms import (
     Bce,
@@ -53,11 +54,12 @@ from stillhouse.contract.spec.training import (
 )
 
 __all__ = [
-    "Adam", "AdamW", "Architecture", "ArtifactId", "Augmentation", "Bce", "BinaryCrossEntropy", "CheckpointTeacher",
-    "Cnn", "Constant", "Cosine", "CrossEntropy", "Data", "Dist", "Dkd", "EarlyStopping", "EnsembleTeacher",
-    "Export", "Flip", "Huber", "IdxData", "IdxSplit", "ImageClassification", "JobSpec", "Js", "Kl", "LayerPair",
-    "Member", "Mlp", "Mse", "Nkd", "Normalization", "NpzData", "NpzSplit", "Objective", "OneCycle", "OnnxTeacher",
-    "Optimizer", "ReverseKl", "Schedule", "Section", "Sgd", "Shift", "SoftLabelsTeacher", "Split", "SquaredError",
-    "Step", "Student", "TabularClassification", "Task", "Teacher", "Term", "TrainTeacher", "Training", "Transform",
-    "Ttm", "Wttm", "misfits", "usual_objective", "without_logits",
+    "Adam", "AdamW", "Architecture", "ArtifactId", "At", "Augmentation", "Bce", "BinaryCrossEntropy",
+    "CheckpointTeacher", "Cka", "Cnn", "Constant", "Cosine", "CosineDistance", "Crd", "CrossEntropy", "Data",
+    "Dist", "Dkd", "EarlyStopping", "EnsembleTeacher", "Export", "Fitnet", "Flip", "Huber", "IdxData", "IdxSplit",
+    "ImageClassification", "JobSpec", "Js", "Kl", "LayerPair", "Member", "Mlp", "Mse", "Nkd", "Normalization",
+    "NpzData", "NpzSplit", "Nst", "Objective", "OneCycle", "OnnxTeacher", "Optimizer", "Pkt", "ReverseKl", "Review",
+    "Rkd", "Schedule", "Section", "Sgd", "Shift", "SoftLabelsTeacher", "Sp", "Split", "SquaredError", "Step",
+    "Student", "TabularClassification", "Task", "Teacher", "Term", "TrainTeacher", "Training", "Transform", "Ttm",
+    "Vid", "Wttm", "misfits", "usual_objective", "without_logits",
 ]

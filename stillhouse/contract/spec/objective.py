@@ -6,6 +6,7 @@ from typing import Annotated, NamedTuple, Self
 from pydantic import Field, model_validator
 
 from stillhouse.contract.spec.base import Section
+from stillhouse.contract.spec.feature_terms import LayerTerm
 from stillhouse.contract.spec.logit_terms import (
     Bce,
     BinaryCrossEntropy,
@@ -17,7 +18,7 @@ from stillhouse.contract.spec.logit_terms import (
 )
 from stillhouse.contract.spec.term import FeatureTerm, TaskKind
 
-Term = Annotated[LogitTerm, Field(discriminator="kind")]
+Term = Annotated[LogitTerm | LayerTerm, Field(discriminator="kind")]
 
 
 class Objective(Section):

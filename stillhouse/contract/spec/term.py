@@ -39,7 +39,9 @@ Ramp = Annotated[WarmUp | Linear | HalfCosine, Field(discriminator="kind")]
 class About(NamedTuple):
     """A term's row in docs/objectives.md."""
 
-    formula: str  # plain text: p and q are the softmax of teacher and student at temperature T, y the true class
+    # Plain text: p and q are the softmax of teacher and student at temperature T, y the true class, s and t the outputs
+    # of a layer of the student and of one of the teacher.
+    formula: str
     source: str  # paper: authors, title, year
     reduction: str
     when: str  # when to use it

@@ -1,13 +1,15 @@
 """The objective of a spec: a weighted sum of terms."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from stillhouse.contract.failures import StillhouseError
 from stillhouse.contract.spec import Objective, Term
 from stillhouse.contract.spec.term import BaseTerm, FeatureTerm, Ramp, TemperatureTerm, WarmUp
 from worker.engine.objectives.table import LEARNED, OBJECTIVES
@@ -33,10 +35,15 @@ class Loss(nn.Module):
         super().__init__()
         self.needs_teacher = objective.needs_teacher
         self.needs_labels = objective.needs_labels
+        # Paths of layers -> JSON pointer of the field that names each.
         self.student_layers, self.teacher_layers = layers(objective)
-        self.learned = nn.ModuleDict()
+        # A list, for a name such as `type` would hide what a dictionary of modules is made of.
+        self.learned = nn.ModuleList()
         self.relational_names = [term.name or term.kind for term in objective.active if term.compares_items]
-        self._terms = [self._weighted(term, shapes) for term in objective.active]
+        self._terms = [
+            self._weighted(term, shapes, f"/objective/terms/{place}")
+            for place, term in enumerate(objective.terms) if term.weight > 0
+        ]
 
     @property
     def names(self) -> list[str]:
@@ -77,21 +84,38 @@ class Loss(nn.Module):
             total = total.add(value, alpha=term.weight(progress))
         return total
 
-    def _weighted(self, term: Term, shapes: Shapes) -> Weighted:
+    def _weighted(self, term: Term, shapes: Shapes, pointer: str) -> Weighted:
         name = term.name or term.kind
         arguments = {field: getattr(term, field) for field in type(term).model_fields if field not in OF_USE}
         weight = _ramped(term.weight, term.weight_ramp)
         if term.kind in LEARNED:
-            module = LEARNED[term.kind](shapes=shapes, **arguments)
-            self.learned[name] = module
+            with _pointing_at(pointer):
+                module = LEARNED[term.kind](shapes=shapes, **arguments)
+            self.learned.append(module)
             return Weighted(name, weight, lambda views, _: module(views))
         return Weighted(name, weight, _function(OBJECTIVES[term.kind], term, arguments))
 
 
-def layers(objective: Objective) -> tuple[list[str], list[str]]:
-    """Paths of the student's and of the teacher's layers that the objective looks at, each once."""
-    pairs = [pair for term in objective.active if isinstance(term, FeatureTerm) for pair in term.pairs]
-    return sorted({pair.student for pair in pairs}), sorted({pair.teacher for pair in pairs})
+def layers(objective: Objective) -> tuple[dict[str, str], dict[str, str]]:
+    """The student's and the teacher's layers that the objective looks at: path -> JSON pointer of a field naming it."""
+    student: dict[str, str] = {}
+    teacher: dict[str, str] = {}
+    for place, term in enumerate(objective.terms):
+        if isinstance(term, FeatureTerm) and term.weight > 0:
+            for number, pair in enumerate(term.pairs):
+                pointer = f"/objective/terms/{place}/pairs/{number}"
+                student.setdefault(pair.student, f"{pointer}/student")
+                teacher.setdefault(pair.teacher, f"{pointer}/teacher")
+    return student, teacher
+
+
+@contextmanager
+def _pointing_at(pointer: str) -> Iterator[None]:
+    """A term knows its own fields only: what it says is wrong with one of them is told from the root of the spec."""
+    try:
+        yield
+    except StillhouseError as error:
+        raise type(error)(error.message, param=f"{pointer}{error.param or ''}") from error
 
 
 def _function(

@@ -84,9 +84,9 @@ class Views(NamedTuple):
     def pairs(self, pairs: Sequence[LayerPair]) -> Iterator[tuple[Tensor, Tensor]]:
         """Outputs of the student's and the teacher's layer of each pair, at least float32; the models' own of none."""
         if not pairs:
-            yield wide(self.student), wide(self.soft_labels)
+            yield _alike(self.student, self.soft_labels)
         for pair in pairs:
-            yield wide(self.features[pair.student]), wide(self.teacher_features[pair.teacher])
+            yield _alike(self.features[pair.student], self.teacher_features[pair.teacher])
 
     @property
     def _answers(self) -> Tensor:
@@ -106,6 +106,13 @@ class Shapes(NamedTuple):
     teacher: Mapping[str, tuple[int, ...]]  # of the teacher's layers by path
     num_outputs: int
     num_samples: int  # of the training split
+    labels: Tensor | None = None  # (num_samples,) int64 classes of the training split, -1 of an item that has none
+
+
+def _alike(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    """Both in the student's type, at least float32: the two may compute with different numbers of bits."""
+    student = wide(student)
+    return student, teacher.to(student.dtype)
 
 
 def wide(values: Tensor) -> Tensor:
