@@ -1,6 +1,23 @@
 """The job spec, one file per section."""
 
 from stillhouse.contract.spec.architecture import Architecture, Cnn, Mlp
+from stillhouse.contract.spec.augmentation import (
+    Affine,
+    Augmentation,
+    Crop,
+    Cutmix,
+    Erasing,
+    Flip,
+    Jitter,
+    Mixup,
+    Noise,
+    RandomAugment,
+    ResizedCrop,
+    Rotate,
+    Shift,
+    Transform,
+    check_augmentation,
+)
 from stillhouse.contract.spec.base import ArtifactId, Section
 from stillhouse.contract.spec.data import Data, IdxData, IdxSplit, Normalization, NpzData, NpzSplit, Split
 from stillhouse.contract.spec.export import Export
@@ -14,25 +31,22 @@ from stillhouse.contract.spec.term import LayerPair
 from stillhouse.contract.spec.training import (
     Adam,
     AdamW,
-    Augmentation,
     Constant,
     Cosine,
     EarlyStopping,
-    Flip,
     OneCycle,
     Optimizer,
     Schedule,
     Sgd,
-    Shift,
     Step,
     Training,
-    Transform,
 )
 
 __all__ = [
-    "Adam", "AdamW", "Architecture", "ArtifactId", "Augmentation", "CheckpointTeacher", "Cnn", "Constant", "Cosine",
-    "CrossEntropy", "Data", "EarlyStopping", "Export", "Flip", "IdxData", "IdxSplit", "ImageClassification", "JobSpec",
-    "Kl", "LayerPair", "Mlp", "Mse", "Normalization", "NpzData", "NpzSplit", "Objective", "OneCycle", "Optimizer", "Schedule",
-    "Section", "Sgd", "Shift", "Split", "Step", "Student", "TabularClassification", "Task", "Teacher", "Term",
-    "TrainTeacher", "Training", "Transform", "usual_objective",
+    "Adam", "AdamW", "Affine", "Architecture", "ArtifactId", "Augmentation", "CheckpointTeacher", "Cnn", "Constant",
+    "Cosine", "Crop", "CrossEntropy", "Cutmix", "Data", "EarlyStopping", "Erasing", "Export", "Flip", "IdxData",
+    "IdxSplit", "ImageClassification", "Jitter", "JobSpec", "Kl", "LayerPair", "Mixup", "Mlp", "Mse", "Noise",
+    "Normalization", "NpzData", "NpzSplit", "Objective", "OneCycle", "Optimizer", "RandomAugment", "ResizedCrop",
+    "Rotate", "Schedule", "Section", "Sgd", "Shift", "Split", "Step", "Student", "TabularClassification", "Task",
+    "Teacher", "Term", "TrainTeacher", "Training", "Transform", "check_augmentation", "usual_objective",
 ]
