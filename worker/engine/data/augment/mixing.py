@@ -45,6 +45,8 @@ def blend(images: Tensor, others: Tensor, weights: Tensor) -> Tensor:
     """Images (B, C, H, W) of a blend; of the images' type where the weights are 0 or 1 everywhere, else float32."""
     if weights.dtype == torch.uint8:
         weights = weights.to(images.dtype)
+    else:
+        images, others = images.float(), others.float()
     return images * weights + others * (1 - weights)
 
 
