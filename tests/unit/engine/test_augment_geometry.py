@@ -14,7 +14,7 @@ from torchvision.transforms import functional as vision
 
 from stillhouse.contract.spec import Crop, Erasing, ResizedCrop
 from tests.fixtures.pictures import meaning, pictures, show
-from worker.engine.data.augment.geometry import affine, erasing, flip, resized_crop, rotate
+from worker.engine.data.augment.geometry import affine, crop, erasing, flip, resized_crop, rotate
 
 Array = npt.NDArray[Any]
 END = 1 - 2**-15  # the last row of a table
@@ -57,6 +57,13 @@ def test_a_crop_is_a_window_of_the_padded_image_and_every_window_occurs(
     padded = np.pad(image[0].numpy(), ((0, 0), (2, 2), (2, 2)), mode=mode)
     windows = {padded[:, y:y + 9, x:x + 7].tobytes() for y in range(5) for x in range(5)}
     assert {picture.numpy().tobytes() for picture in shown} == windows
+
+
+def test_a_draw_tells_the_way_down_and_to_the_right() -> None:
+    """Draws are promised: 13 of 25 is 3 of 5 down and 2 of 5 to the right, from two pixels beyond the corner."""
+    image = pictures(1)
+    window = crop(image, torch.full((8, 1), 13), padding=2, padding_mode="reflect")[0]
+    assert np.array_equal(window.numpy(), np.pad(image[0].numpy(), ((0, 0), (2, 2), (2, 2)), "reflect")[:, 3:12, 2:9])
 
 
 def test_flips_are_numpys() -> None:
