@@ -1,6 +1,5 @@
-"""What an augmentation may say, which images it fits, and that its page tells the same."""
+"""What an augmentation may say, and which images it fits."""
 
-from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -9,7 +8,6 @@ from pydantic import ValidationError
 from stillhouse.contract.failures import InvalidSpecError
 from stillhouse.contract.spec import Augmentation, Transform, check_augmentation
 
-PAGE = Path(__file__).parents[3] / "docs" / "augmentation.md"
 KINDS = get_args(get_args(Transform)[0])
 
 
@@ -97,38 +95,3 @@ def test_rows_of_a_table_are_not_augmented() -> None:
     with pytest.raises(InvalidSpecError, match="a table") as caught:
         check_augmentation(augmentation({"kind": "flip"}), [12])
     assert caught.value.param == "/training/augmentation"
-
-
-def bounds(schema: dict[str, Any]) -> str:
-    """Bounds of a field as the page shows them."""
-    if "enum" in schema:
-        return ", ".join(f"`{value}`" for value in schema["enum"])
-    if schema["type"] == "boolean":
-        return "`true`, `false`"
-    low = f"{schema['minimum']:g} to" if "minimum" in schema else f"above {schema['exclusiveMinimum']:g} to"
-    high = f"{schema['maximum']:g}" if "maximum" in schema else f"below {schema['exclusiveMaximum']:g}"
-    return f"{low} {high}"
-
-
-def expected_tables() -> str:
-    """A table of the kinds and one of their fields, out of the spec classes."""
-    kinds, fields = [], []
-    for kind in KINDS:
-        schema = kind.model_json_schema()
-        name = schema["properties"]["kind"]["const"]
-        kinds.append(f"| `{name}` | {' '.join(schema['description'].split())} |")
-        for field, told in schema["properties"].items():
-            if field == "kind":
-                continue
-            default = told["default"]
-            shown = f"{default:.4g}" if isinstance(default, float) else str(default).lower()
-            fields.append(f"| `{name}.{field}` | `{shown}` | {bounds(told)} | {told['description']} |")
-    rows = [
-        "| kind | what it does |", "|---|---|", *kinds, "", "| field | default | bounds | |", "|---|---|---|---|",
-        *fields,
-    ]
-    return "\n".join(rows) + "\n"
-
-
-def test_the_page_has_a_row_for_every_transform_and_field() -> None:
-    assert expected_tables() in PAGE.read_text("utf-8")
