@@ -155,6 +155,14 @@ def test_labels_are_mixed_by_shares() -> None:
     assert torch.equal(rows, torch.tensor(expected))
 
 
+def test_rows_of_labels_are_mixed_as_they_are() -> None:
+    several = torch.tensor([[1, 1, 0], [0, 0, 1]])
+    targets = torch.tensor([[0.5, -2.0, 4.0], [1.5, 0.0, 8.0]])
+    shares = torch.tensor([0.25, 1.0])
+    assert mixed_labels(several, several.flip(0), shares, 3).tolist() == [[0.25, 0.25, 0.75], [0, 0, 1]]
+    assert mixed_labels(targets, targets.flip(0), shares, 3).tolist() == [[1.25, -0.5, 7.0], [1.5, 0, 8]]
+
+
 def test_without_mixing_there_are_no_partners() -> None:
     _, partners, shares = show(pictures(4), torch.arange(4), Flip())
     assert partners is None

@@ -51,13 +51,20 @@ def blend(images: Tensor, others: Tensor, weights: Tensor) -> Tensor:
 
 
 def mixed_labels(labels: Tensor, partners_labels: Tensor, shares: Tensor, num_classes: int) -> Tensor:
-    """Shares of the classes (B, num_classes), float32, from the labels (B,) of the samples and of their partners.
+    """Shares of the classes (B, num_classes), float32, from the labels of the samples and of their partners.
 
-    A label below 0, which is none, counts for nothing: its row sums to less than 1.
+    Labels are classes (B,) or rows of numbers (B, num_classes). A class below 0, which is none, counts for nothing: its
+    row sums to less than 1.
     """
-    classes = torch.arange(num_classes, device=labels.device)
-    own = (labels[:, None] == classes) * shares[:, None]
-    return own + (partners_labels[:, None] == classes) * (1 - shares)[:, None]
+    own, other = (_rows(given, num_classes) for given in (labels, partners_labels))
+    return own * shares[:, None] + other * (1 - shares)[:, None]
+
+
+def _rows(labels: Tensor, num_classes: int) -> Tensor:
+    """Labels as rows of float32; a row of zeros for none."""
+    if labels.ndim > 1:
+        return labels.float()
+    return (labels[:, None] == torch.arange(num_classes, device=labels.device)).float()
 
 
 def _blend_all(draws: Tensor, mixup: Mixup) -> Blend:
