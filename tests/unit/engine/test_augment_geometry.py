@@ -119,7 +119,9 @@ def test_an_affine_map_is_the_inverse_of_its_steps(parts: tuple[float, ...]) -> 
     assert np.allclose(ours.numpy(), expected, atol=0.05)
 
 
-@pytest.mark.parametrize("parts", [(0.2, 0.5, 0.0, 1.0), (0.05, 0.9, 0.3, 0.8), (0.9, 0.1, 0.5, 0.5)])
+@pytest.mark.parametrize(
+    "parts", [(0.2, 0.5, 0.0, 1.0), (0.05, 0.9, 0.3, 0.8), (0.9, 0.1, 0.5, 0.5), (0.9, 0.9, 0.1, 0.2)]
+)
 def test_a_resized_crop_enlarges_a_window(parts: tuple[float, ...]) -> None:
     image = pictures(1, 3, 9, 7)
     ours = resized_crop(
