@@ -34,6 +34,7 @@ from stillhouse.contract.spec import (
     Teacher,
     TrainTeacher,
 )
+from stillhouse.contract.spec.augmentation import check_augmentation
 
 LABEL_DTYPES = frozenset(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
 INPUT_DTYPES = LABEL_DTYPES | {"bool", "float16", "float32", "float64"}
@@ -262,10 +263,8 @@ def _check_task(spec: JobSpec, shape: Sequence[int]) -> None:
     if spec.teacher.kind == "train":
         trainings["/teacher/training"] = spec.teacher.training
     for pointer, training in trainings.items():
-        if is_table and training.augmentation is not None:
-            raise InvalidSpecError(
-                "Augmentation changes images, but the data is a table; leave it out.", param=f"{pointer}/augmentation"
-            )
+        if training.augmentation is not None:
+            check_augmentation(training.augmentation, shape, param=f"{pointer}/augmentation")
 
 
 def _check_normalizations(spec: JobSpec, shape: Sequence[int]) -> None:

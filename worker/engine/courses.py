@@ -5,12 +5,12 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from stillhouse.contract.spec import JobSpec, Objective, Training, TrainTeacher
+from stillhouse.contract.spec import Augmentation, JobSpec, Objective, Training, TrainTeacher
 from stillhouse.contract.status import Phase
 from worker.engine.answers import Answers, OnlineAnswers, RepeatedAnswers, StoredAnswers
 from worker.engine.architectures import build_fitted
 from worker.engine.course import Course, Learner, Validation
-from worker.engine.data import Batches, Part, Samples, augment
+from worker.engine.data import Augmented, Augmenter, Batches, Part, Samples, measure_limits
 from worker.engine.features import Tap
 from worker.engine.feed import DrawnFeed, Feed, ReadyFeed, Targets, fits_normalized, normalize_all
 from worker.engine.numerics import Numerics
@@ -119,11 +119,20 @@ class Courses:
         if training.augmentation is None and fits_normalized(samples.arranged):
             return ReadyFeed(self._inputs, targets, answers, samples.arranged)
 
-        def images(ids: Tensor, view: int) -> Tensor:
-            arranged = samples.arranged.index_select(0, ids)
-            return augment(arranged, ids, training.augmentation, epoch=view) if training.augmentation else arranged
+        look = self._augmenter(training.augmentation) if training.augmentation else self._as_they_are
+        return DrawnFeed(look, preprocessing, targets, answers, self._prepared.num_classes)
 
-        return DrawnFeed(images, preprocessing, targets, answers)
+    def _augmenter(self, augmentation: Augmentation) -> Augmenter:
+        train = self._dataset.train
+        limits = measure_limits(train.samples.arranged, train.ids, self._dataset.preprocessing.dtype)
+        return Augmenter(augmentation, self._rows, train.ids.to(self._device), limits=limits)
+
+    def _as_they_are(self, ids: Tensor, view: int) -> Augmented:
+        del view
+        return Augmented(self._rows(ids), None, None)
+
+    def _rows(self, ids: Tensor) -> Tensor:
+        return self._samples.arranged.index_select(0, ids)
 
     def _by_sample(self, of_split: Tensor) -> Tensor:
         """Soft labels of the training split, one row per sample of the file, so that a sample's id finds its row."""

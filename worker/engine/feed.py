@@ -8,6 +8,7 @@ from torch import Tensor
 
 from stillhouse.models.preprocessing import Preprocessing
 from worker.engine.answers import Answer, Answers
+from worker.engine.data import Augmented, mixed_labels
 
 # Up to this size the samples are kept normalised, as float32. It decides bits, so it is no setting.
 MAX_NORMALIZED_BYTES = 2 * 1024**3
@@ -27,6 +28,10 @@ class Batch(NamedTuple):
 
 # Ids of the batch's samples, and which view of them.
 Feed = Callable[[Tensor, int], Batch]
+
+
+# The same, as the raw images that the view shows.
+Look = Callable[[Tensor, int], Augmented]
 
 
 class Targets(NamedTuple):
@@ -55,19 +60,29 @@ class DrawnFeed:
     """Samples that are fetched and changed for every batch."""
 
     def __init__(
-        self, images: Callable[[Tensor, int], Tensor], preprocessing: Preprocessing, targets: Targets,
-        answers: Answers | None,
+        self, look: Look, preprocessing: Preprocessing, targets: Targets, answers: Answers | None, num_classes: int
     ) -> None:
-        self._images, self._preprocessing, self._targets, self._answers = images, preprocessing, targets, answers
+        self._look, self._preprocessing, self._targets, self._answers = look, preprocessing, targets, answers
+        self._num_classes = num_classes
 
     def __call__(self, ids: Tensor, view: int) -> Batch:
         """The samples `ids` as the view shows them."""
-        images = self._images(ids, view)
-        answer = _ask(self._answers, ids, view, lambda: images)
+        seen = self._look(ids, view)
+        answer = _ask(self._answers, ids, view, lambda: seen.images)
+        targets = self._targets_of(ids, seen)
         return Batch(
-            ids, self._preprocessing.normalize(images), _rows(self._targets.labels, ids),
-            _rows(self._targets.mask, ids), answer.outputs if answer else None, answer.features if answer else {},
+            ids, self._preprocessing.normalize(seen.images), targets.labels, targets.mask,
+            answer.outputs if answer else None, answer.features if answer else {},
         )
+
+    def _targets_of(self, ids: Tensor, seen: Augmented) -> Targets:
+        labels, mask = _rows(self._targets.labels, ids), _rows(self._targets.mask, ids)
+        if seen.partners is None or seen.shares is None or labels is None or self._targets.labels is None:
+            return Targets(labels, mask)
+        theirs = self._targets.labels.index_select(0, seen.partners)
+        their_mask = _rows(self._targets.mask, seen.partners)
+        both = mask & their_mask if mask is not None and their_mask is not None else None
+        return Targets(mixed_labels(labels, theirs, seen.shares, self._num_classes), both)
 
 
 def fits_normalized(arranged: Tensor) -> bool:

@@ -8,6 +8,7 @@ import torch
 from stillhouse.contract.events import Noted
 from stillhouse.contract.failures import DeviceUnavailableError, InvalidSpecError
 from stillhouse.contract.spec import Architecture, CheckpointTeacher, JobSpec, Training, TrainTeacher
+from stillhouse.contract.spec.augmentation import check_augmentation
 from stillhouse.contract.spec.term import FeatureTerm
 from worker.engine.architectures import build_fitted, check_batch, check_width, fit
 from worker.engine.course import Learner
@@ -119,7 +120,5 @@ def _check_training(training: Training, dataset: Dataset, param: str, num_ranks:
             f"{num_ranks}",
             param=f"{param}/batch_size",
         )
-    if training.augmentation and dataset.task != "image_classification":
-        raise InvalidSpecError(
-            "only images can be augmented, and these inputs are a table", param=f"{param}/augmentation"
-        )
+    if training.augmentation:
+        check_augmentation(training.augmentation, dataset.input_shape, param=f"{param}/augmentation")

@@ -1,6 +1,23 @@
 """The job spec, one file per section."""
 
 from stillhouse.contract.spec.architecture import Architecture, Cnn, Mlp
+from stillhouse.contract.spec.augmentation import (
+    Affine,
+    Augmentation,
+    Crop,
+    Cutmix,
+    Erasing,
+    Flip,
+    Jitter,
+    Mixup,
+    Noise,
+    RandomAugment,
+    ResizedCrop,
+    Rotate,
+    Shift,
+    Transform,
+    check_augmentation,
+)
 from stillhouse.contract.spec.base import ArtifactId, Section
 from stillhouse.contract.spec.data import Data, IdxData, IdxSplit, Normalization, NpzData, NpzSplit, Split
 from stillhouse.contract.spec.export import Export
@@ -38,28 +55,25 @@ from stillhouse.contract.spec.term import LayerPair
 from stillhouse.contract.spec.training import (
     Adam,
     AdamW,
-    Augmentation,
     Constant,
     Cosine,
     EarlyStopping,
-    Flip,
     OneCycle,
     Optimizer,
     Schedule,
     Sgd,
-    Shift,
     Step,
     Training,
-    Transform,
 )
 
 __all__ = [
-    "Adam", "AdamW", "Architecture", "ArtifactId", "At", "Augmentation", "Bce", "BinaryCrossEntropy",
-    "CheckpointTeacher", "Cka", "Cnn", "Constant", "Cosine", "CosineDistance", "Crd", "CrossEntropy", "Data",
-    "Dist", "Dkd", "EarlyStopping", "EnsembleTeacher", "Export", "Fitnet", "Flip", "Huber", "IdxData", "IdxSplit",
-    "ImageClassification", "JobSpec", "Js", "Kl", "LayerPair", "Member", "Mlp", "Mse", "Nkd", "Normalization",
-    "NpzData", "NpzSplit", "Nst", "Objective", "OneCycle", "OnnxTeacher", "Optimizer", "Pkt", "ReverseKl", "Review",
-    "Rkd", "Schedule", "Section", "Sgd", "Shift", "SoftLabelsTeacher", "Sp", "Split", "SquaredError", "Step",
-    "Student", "TabularClassification", "Task", "Teacher", "Term", "TrainTeacher", "Training", "Transform", "Ttm",
-    "Vid", "Wttm", "misfits", "usual_objective", "without_logits",
+    "Adam", "AdamW", "Affine", "Architecture", "ArtifactId", "At", "Augmentation", "Bce", "BinaryCrossEntropy",
+    "CheckpointTeacher", "Cka", "Cnn", "Constant", "Cosine", "CosineDistance", "Crd", "Crop", "CrossEntropy",
+    "Cutmix", "Data", "Dist", "Dkd", "EarlyStopping", "EnsembleTeacher", "Erasing", "Export", "Fitnet", "Flip",
+    "Huber", "IdxData", "IdxSplit", "ImageClassification", "Jitter", "JobSpec", "Js", "Kl", "LayerPair", "Member",
+    "Mixup", "Mlp", "Mse", "Nkd", "Noise", "Normalization", "NpzData", "NpzSplit", "Nst", "Objective", "OneCycle",
+    "OnnxTeacher", "Optimizer", "Pkt", "RandomAugment", "ResizedCrop", "ReverseKl", "Review", "Rkd", "Rotate",
+    "Schedule", "Section", "Sgd", "Shift", "SoftLabelsTeacher", "Sp", "Split", "SquaredError", "Step", "Student",
+    "TabularClassification", "Task", "Teacher", "Term", "TrainTeacher", "Training", "Transform", "Ttm", "Vid",
+    "Wttm", "check_augmentation", "misfits", "usual_objective", "without_logits",
 ]

@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from stillhouse.contract.spec.augmentation import Augmentation
 from stillhouse.contract.spec.base import Section
 
 
@@ -98,32 +99,6 @@ class EarlyStopping(Section):
     )
     min_gain: float = Field(
         default=0.0, ge=0, le=1e6, description="Smallest change of the metric that counts as a gain."
-    )
-
-
-class Shift(Section):
-    """Move an image by a random whole number of pixels along each axis; what comes in is the edge's value 0."""
-
-    kind: Literal["shift"] = "shift"
-    pixels: int = Field(default=2, ge=1, le=256, description="Largest shift along each axis, in pixels.")
-
-
-class Flip(Section):
-    """Mirror an image left to right with probability 1/2."""
-
-    kind: Literal["flip"] = "flip"
-
-
-Transform = Annotated[Shift | Flip, Field(discriminator="kind")]
-
-
-class Augmentation(Section):
-    """Random changes to each image. Draws depend on (seed, sample, epoch) only, so a run can be replayed."""
-
-    transforms: list[Transform] = Field(min_length=1, max_length=16, description="Applied in this order.")
-    seed: int = Field(
-        default=0, ge=0, lt=2**63,
-        description="Seed of the draws. Apart from the job's seed, so that jobs can share what they draw.",
     )
 
 

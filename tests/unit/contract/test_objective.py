@@ -121,7 +121,7 @@ def test_the_usual_objective_fits_its_task(task: TaskKind) -> None:
 
 def test_what_needs_one_true_class_needs_labels_and_a_softmax() -> None:
     picky = {kind.model_fields["kind"].default for kind in KINDS if kind.needs_true_class}
-    assert picky == {"dkd", "nkd"}
+    assert picky == {"dkd", "nkd", "crd"}
     assert all(kind.needs_labels for kind in KINDS if kind.needs_true_class)
 
 

@@ -3,7 +3,8 @@ import torch
 from torch import Tensor
 
 from stillhouse.contract.spec import Augmentation, Flip, Shift
-from worker.engine.data.augment import augment, draw
+from worker.engine.data.augment import augment
+from worker.engine.data.augment.draws import draw
 
 
 def pictures(count: int, channels: int = 1) -> Tensor:
@@ -70,7 +71,7 @@ def test_a_transform_that_comes_twice_draws_twice() -> None:
 
 
 def test_draws_are_uniform_and_the_documented_generator() -> None:
-    draws = draw(torch.arange(100_000), key=0)
+    draws = draw(torch.arange(100_000), torch.tensor(0))
     assert int(draws.min()) >= 0
     counts = torch.bincount(draws % 25, minlength=25).double()
     assert float(((counts - 4000) ** 2 / 4000).sum()) < 60  # chi-squared, 24 degrees: p about 1e-4

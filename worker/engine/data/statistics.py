@@ -1,10 +1,11 @@
-"""The normalisation, measured on the training split."""
+"""The normalisation and the range of values, measured on the training split."""
 
 import torch
 from torch import Tensor
 
 from stillhouse.contract.spec import Normalization
 
+_TYPE_LIMITS = {"uint8": (0.0, 255.0), "bool": (0.0, 1.0)}
 CHUNK = 256  # small enough for the cache of a CPU: float64 is eight times as large as a byte
 
 
@@ -19,6 +20,18 @@ def measure_normalization(arranged: Tensor, ids: Tensor) -> Normalization:
     std = variance.sqrt()
     std = torch.where(std > mean.abs() * 1e-7, std, torch.full_like(std, 1 / scale))
     return Normalization(scale=scale, mean=(mean * scale).tolist(), std=(std * scale).tolist())
+
+
+def measure_limits(arranged: Tensor, ids: Tensor, dtype: str) -> tuple[float, float]:
+    """Darkest and brightest raw value of the samples `ids` of (N, *input_shape).
+
+    `dtype` is that of the raw samples, by NumPy's name: bytes and booleans have the limits of their type.
+    """
+    if dtype in _TYPE_LIMITS:
+        return _TYPE_LIMITS[dtype]
+    extremes = [torch.stack(arranged.index_select(0, chunk).aminmax()) for chunk in ids.split(CHUNK)]
+    low, high = torch.stack(extremes).aminmax()
+    return float(low), float(high)
 
 
 def _mean(arranged: Tensor, ids: Tensor, centre: Tensor, *, power: int) -> Tensor:

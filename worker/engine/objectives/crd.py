@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from stillhouse.contract.failures import SingleClassError
 from stillhouse.contract.spec import LayerPair
-from worker.engine.data.augment import draw
+from worker.engine.data.augment.draws import draw
 from worker.engine.objectives.geometry import directions, mean_over_pairs, pooled
 from worker.engine.objectives.views import Shapes, Views
 
@@ -96,8 +96,8 @@ class Contrast(nn.Module):
     def draw_negatives(self) -> Tensor:
         """Labelled samples (num_negatives,) that this call compares with: a function of seed and number of the call."""
         places = torch.arange(self._num_negatives, device=self.calls.device)
-        key = draw(self.calls[None], self.seed)[0]  # type: ignore[arg-type]
-        return self.labelled[draw(places, key) % len(self.labelled)]  # type: ignore[arg-type]
+        key = draw(self.calls[None], self.seed)[0]
+        return self.labelled[draw(places, key) % len(self.labelled)]
 
     @torch.no_grad()
     def _set_scales(self, others: Sequence[Tensor]) -> None:
