@@ -1,11 +1,12 @@
 """The engine's one entry: preflight, teacher, soft labels, student, control, evaluation, export."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 
 import torch
 
-from stillhouse.contract.events import Finished, Noted, Stopped, TrainerEvent
+from stillhouse.contract.events import Finished, Noted, Planned, Stopped, TrainerEvent
 from stillhouse.contract.failures import OutOfMemoryError
 from stillhouse.contract.spec import JobSpec, TrainTeacher
 from stillhouse.contract.status import Phase, Request
@@ -16,6 +17,7 @@ from worker.engine.course import Course
 from worker.engine.courses import Courses
 from worker.engine.export import Evaluation, export_bundle
 from worker.engine.loop import distill
+from worker.engine.plan import make_plan
 from worker.engine.preflight import Prepared, prepare
 from worker.engine.profile import Journey
 from worker.engine.requests import Requested, StopRequestedError
@@ -42,9 +44,28 @@ def run(
     StillhouseError where the job cannot go on.
     """
     job = Job(spec, inputs, scratch, device=device, requested=requested)
+    yield from _to_its_end(chain(job.train(checkpoint), job.conclude()))
+
+
+def plan(
+    spec: JobSpec,
+    inputs: Mapping[str, Path],
+    scratch: Path,
+    *,
+    device: str,
+    requested: Callable[[], Request | None],
+) -> Iterator[TrainerEvent]:
+    """Run the job's preflight alone, and tell what the job would do. Ends with Planned or Stopped.
+
+    Raises the StillhouseError that would have failed the job.
+    """
+    yield from _to_its_end(Job(spec, inputs, scratch, device=device, requested=requested).plan())
+
+
+def _to_its_end(events: Iterable[TrainerEvent]) -> Iterator[TrainerEvent]:
+    """The events, with a last word also where the engine was stopped; a want of memory gets its name."""
     try:
-        yield from job.train(checkpoint)
-        yield from job.conclude()
+        yield from events
     except StopRequestedError as stop:
         yield Stopped(request=stop.request)
     except (MemoryError, torch.OutOfMemoryError) as error:
@@ -79,6 +100,13 @@ class Job:
         yield from self._train(courses.student(self.teacher, self.keeper.soft_labels))
         if self.spec.trains_control:
             yield from self._train(courses.control(self.keeper.soft_labels))
+
+    def plan(self) -> Iterator[TrainerEvent]:
+        """Preflight, and what it found."""
+        yield from self._preflight(None)
+        if request := self.requested():  # nothing is worth a checkpoint
+            raise StopRequestedError(request)
+        yield Planned(plan=make_plan(self.spec, self.prepared, self.device))
 
     def conclude(self) -> Iterator[TrainerEvent]:
         """Evaluate all, export the student and prove the export."""

@@ -1,0 +1,263 @@
+"""The plan of a job: what preflight found, and what one batch through student and terms tells of the rest."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.flop_counter import FlopCounterMode
+
+from stillhouse.contract.plan import (
+    MAX_LISTED,
+    ClassCount,
+    MemoryNeeds,
+    ModelCost,
+    Note,
+    Numerics,
+    Plan,
+    PlannedData,
+    PlannedSplit,
+    PlannedTerm,
+    SoftLabels,
+    TimeNeeds,
+)
+from stillhouse.contract.spec import Architecture, JobSpec, Objective, Term, TrainTeacher
+from stillhouse.contract.status import Phase
+from stillhouse.models import count_parameters, describe
+from worker.engine.architectures import build_fitted
+from worker.engine.data import Batches, Dataset, Part
+from worker.engine.feed import fits_normalized
+from worker.engine.memory import available_bytes, installed_bytes, num_moments
+from worker.engine.objectives import Loss, Views
+from worker.engine.preflight import Prepared, labels_online, untrained
+from worker.engine.report import environment
+from worker.engine.seeds import derive_seed
+from worker.engine.teachers import Teacher, answer
+
+FLOAT_BYTES = torch.float32.itemsize
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """The first batch, forward, before the first step."""
+
+    terms: list[PlannedTerm]
+    activation_bytes: int
+
+
+def make_plan(spec: JobSpec, prepared: Prepared, device: str) -> Plan:
+    """What a job that passed preflight would do and take. Runs its first batch through student and every term."""
+    teacher = prepared.teacher or untrained(prepared.teacher_architecture, prepared.dataset, device)
+    torch.manual_seed(derive_seed(spec.seed, "weights"))  # the student's own first weights
+    student = build_fitted(prepared.student, device)
+    sample = prepared.one_input().to(device)
+    rehearsal = rehearse(spec, prepared, teacher, student, device)
+    memory = memory_needs(spec, prepared, student, teacher, rehearsal, device)
+    return Plan(
+        teacher=model_cost(teacher.model, _in_short(prepared.teacher_architecture, prepared), sample),
+        student=model_cost(student, _in_short(prepared.student, prepared), sample),
+        data=_data(prepared),
+        terms=rehearsal.terms,
+        soft_labels=_soft_labels(spec),
+        numerics=_numerics(student),
+        memory=memory,
+        seconds=_seconds(spec, prepared),
+        batch_size=prepared.batch_size,
+        environment=environment(device),
+        notes=list(_notes(spec, prepared, memory)),
+    )
+
+
+def rehearse(spec: JobSpec, prepared: Prepared, teacher: Teacher, student: nn.Module, device: str) -> Rehearsal:
+    """The value and the pull of each term on the first batch, and what the forward pass keeps for the way back."""
+    objective = _without_ramps(spec.effective_objective)
+    loss = Loss(objective).to(device)
+    inputs, soft_labels, labels = _first_batch(spec, prepared.dataset, teacher, device)
+    student.train()
+    with _kept_bytes([*student.parameters(), *loss.parameters()]) as kept:
+        views = Views(student(inputs), soft_labels, labels)
+        values = loss(views)
+    shares = loss.gradient_shares(values, views, 1.0)
+    return Rehearsal(
+        terms=[
+            PlannedTerm(
+                name=term.name or term.kind, kind=term.kind, weight=term.weight, value=_finite(value),
+                gradient_share=_finite(share),
+            )
+            for term, value, share in zip(objective.active, values[1:], shares, strict=True)
+        ],
+        activation_bytes=sum(kept.values()),
+    )
+
+
+def model_cost(model: nn.Module, architecture: str, sample: Tensor) -> ModelCost:
+    """What the model costs, with one forward pass of a sample (1, *input_shape) counted."""
+    return ModelCost(
+        architecture=architecture, num_parameters=count_parameters(model), num_bytes=_state_bytes(model),
+        macs=count_macs(model, sample),
+    )
+
+
+@torch.no_grad()
+def count_macs(model: nn.Module, sample: Tensor) -> int:
+    """Multiply-accumulate operations of a forward pass in evaluation mode; the mode is left as it was."""
+    was_training = model.training
+    model.eval()
+    with FlopCounterMode(display=False) as counter:
+        model(sample)
+    model.train(was_training)
+    flops: int = counter.get_total_flops()
+    return flops // 2
+
+
+def memory_needs(
+    spec: JobSpec, prepared: Prepared, student: nn.Module, teacher: Teacher, rehearsal: Rehearsal, device: str
+) -> MemoryNeeds:
+    """What training the student takes on the device, in bytes."""
+    trained = sum(parameter.nbytes for parameter in student.parameters())
+    state = _state_bytes(student)
+    parts = {
+        "weights": state, "gradients": trained, "optimizer": num_moments(spec.training) * trained,
+        "average": state if spec.training.ema_decay else 0, "copies": 2 * state,
+        "activations": rehearsal.activation_bytes, "teacher": _state_bytes(teacher.model),
+        "samples": _sample_bytes(spec, prepared.dataset),
+    }
+    available, total = _room(device)
+    return MemoryNeeds(**parts, total=sum(parts.values()), available=available, device_total=total)
+
+
+def _in_short(architecture: Architecture, prepared: Prepared) -> str:
+    return describe(architecture, prepared.dataset.input_shape, prepared.num_classes)
+
+
+def _without_ramps(objective: Objective) -> Objective:
+    """The objective as it is once every weight and temperature is what the spec gives."""
+    return objective.model_copy(update={"terms": [_without_ramp(term) for term in objective.terms]})
+
+
+def _without_ramp(term: Term) -> Term:
+    ramps = [name for name in type(term).model_fields if name.endswith("_ramp")]
+    return term.model_copy(update=dict.fromkeys(ramps))
+
+
+def _first_batch(
+    spec: JobSpec, dataset: Dataset, teacher: Teacher, device: str
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Normalised inputs (B, *input_shape), soft labels (B, num_classes) and labels (B,) of the job's first step."""
+    ids = Batches(dataset.train.ids, batch_size=spec.training.batch_size, seed=spec.seed)(0)
+    samples = dataset.train.samples
+    arranged = samples.arranged.index_select(0, ids).to(device)
+    labels = None if samples.labels is None else samples.labels[ids].to(device)
+    return dataset.preprocessing.normalize(arranged), answer(teacher, arranged), labels
+
+
+@contextmanager
+def _kept_bytes(own: Sequence[Tensor]) -> Iterator[dict[int, int]]:
+    """Bytes of each memory that autograd keeps for the way back, by its address; weights (`own`) do not count."""
+    known = {tensor.untyped_storage().data_ptr() for tensor in own}
+    kept: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in known:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with saved_tensors_hooks(note, lambda tensor: tensor):
+        yield kept
+
+
+def _state_bytes(model: nn.Module) -> int:
+    return sum(tensor.nbytes for tensor in model.state_dict().values())
+
+
+def _sample_bytes(spec: JobSpec, dataset: Dataset) -> int:
+    """Samples as they are decoded, and as float32 where they are kept normalised."""
+    train = dataset.train.samples.arranged
+    is_kept = spec.training.augmentation is None and fits_normalized(train)
+    num_normalized = len(dataset.validation.ids) + (len(train) if is_kept else 0)
+    decoded = sum(samples.arranged.nbytes for samples in dataset.given().values())
+    return decoded + num_normalized * train[0].numel() * FLOAT_BYTES
+
+
+def _room(device: str) -> tuple[int | None, int | None]:
+    """Bytes of the device that are free, and that it has."""
+    if device.startswith("cuda"):
+        return torch.cuda.mem_get_info(device)
+    return available_bytes(), installed_bytes()
+
+
+def _data(prepared: Prepared) -> PlannedData:
+    dataset, preprocessing = prepared.dataset, prepared.dataset.preprocessing
+    normalization = preprocessing.normalization
+    return PlannedData(
+        task=dataset.task, layout=preprocessing.layout, input_shape=list(dataset.input_shape),
+        dtype=preprocessing.dtype, scale=normalization.scale, mean=normalization.mean[:MAX_LISTED],
+        std=normalization.std[:MAX_LISTED], num_classes=prepared.num_classes,
+        splits=[_split(part, prepared.label_names) for part in dataset.parts],
+    )
+
+
+def _split(part: Part, label_names: Sequence[str]) -> PlannedSplit:
+    counts: list[int] = []
+    if part.labels is not None:
+        counts = torch.bincount(part.labels, minlength=len(label_names))[:MAX_LISTED].tolist()
+    return PlannedSplit(
+        **part.size().model_dump(),
+        class_counts=[
+            ClassCount(label=name, num_samples=count) for name, count in zip(label_names, counts, strict=False)
+        ],
+    )
+
+
+def _soft_labels(spec: JobSpec) -> SoftLabels:
+    objective = spec.effective_objective
+    if not objective.needs_teacher:
+        return SoftLabels(mode="none", reason="No term compares the student with the teacher.")
+    if not labels_online(spec):
+        return SoftLabels(mode="stored", reason="The samples are the same in every epoch: one answer to each will do.")
+    if objective.needs_features:
+        return SoftLabels(mode="online", reason="A term looks at layers of the teacher, which are not stored.")
+    return SoftLabels(mode="online", reason="Augmentation shows the student other images in every epoch.")
+
+
+def _numerics(student: nn.Module) -> Numerics:
+    kernels = [parameter for parameter in student.parameters() if parameter.ndim == 4]  # noqa: PLR2004 - of images
+    is_last = bool(kernels) and all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)
+    return Numerics(
+        precision=str(next(student.parameters()).dtype).removeprefix("torch."),
+        memory_format="channels_last" if is_last else "contiguous",
+    )
+
+
+def _seconds(spec: JobSpec, prepared: Prepared) -> TimeNeeds:
+    num_steps = spec.training.epochs * (len(prepared.dataset.train.ids) // prepared.batch_size)
+    return TimeNeeds(
+        seconds_per_step=prepared.expected[Phase.DISTILLING] / num_steps, num_steps=num_steps,
+        phases={phase.value: prepared.expected[phase] for phase in Phase if phase in prepared.expected},
+        total=sum(prepared.expected.values()),
+    )
+
+
+def _notes(spec: JobSpec, prepared: Prepared, memory: MemoryNeeds) -> Iterator[Note]:
+    for noted in prepared.notes():
+        if noted.code != "data_read":  # the plan's `data` says it
+            yield Note.model_validate(noted.model_dump(exclude={"type"}))
+    if isinstance(spec.teacher, TrainTeacher):
+        yield Note(
+            code="teacher_untrained",
+            message="The job trains its teacher first; terms that compare with it are told for a teacher that has "
+            "learned nothing.",
+        )
+    if memory.available is not None and memory.total > memory.available:
+        yield Note(
+            level="warning", code="memory_short",
+            message=f"Training takes about {memory.total:,} bytes, and {memory.available:,} were free when this was "
+            "measured.",
+        )
+
+
+def _finite(value: Tensor) -> float | None:
+    return float(value) if bool(value.isfinite()) else None
