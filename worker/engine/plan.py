@@ -260,4 +260,4 @@ def _notes(spec: JobSpec, prepared: Prepared, memory: MemoryNeeds) -> Iterator[N
 
 
 def _finite(value: Tensor) -> float | None:
-    return float(value) if bool(value.isfinite()) else None
+    return float(value.detach()) if bool(value.isfinite()) else None
