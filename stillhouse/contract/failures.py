@@ -401,6 +401,7 @@ class TrainerCrashedError(StillhouseError):
     """The trainer ended without a last word; GET /jobs/{id}/logs shows what it printed."""
 
     code = "trainer_crashed"
+    http_status = HTTPStatus.INTERNAL_SERVER_ERROR
     blame = Blame.SYSTEM
     retryable = True
 
@@ -409,6 +410,7 @@ class WorkerLostError(StillhouseError):
     """The workers that ran this job were lost too often."""
 
     code = "worker_lost"
+    http_status = HTTPStatus.SERVICE_UNAVAILABLE
     blame = Blame.INFRASTRUCTURE
     retryable = True
 
@@ -417,5 +419,6 @@ class StagingFailedError(StillhouseError):
     """An input could not be brought to the worker intact."""
 
     code = "staging_failed"
+    http_status = HTTPStatus.SERVICE_UNAVAILABLE
     blame = Blame.INFRASTRUCTURE
     retryable = True
