@@ -5,7 +5,8 @@ from worker.celery_app import arguments
 
 
 @pytest.mark.parametrize(
-    ("served", "heard"), [(["cpu"], "cpu,plans"), (["gpu"], "gpu,plans-gpu"), (["cpu", "gpu"], "cpu,gpu,plans,plans-gpu")]
+    ("served", "heard"),
+    [(["cpu"], "cpu,plans"), (["gpu"], "gpu,plans-gpu"), (["cpu", "gpu"], "cpu,gpu,plans,plans-gpu")],
 )
 def test_plans_are_heard_beside_the_jobs_of_the_same_device(served: list[str], heard: str) -> None:
     words = arguments(Settings(queues=served, slots=3), "here")
