@@ -99,8 +99,10 @@ def test_terms_have_the_values_that_the_job_measures_at_its_first_step(lesson: L
 
 
 def test_equal_terms_pull_by_their_weights_before_any_ramp(lesson: Lesson) -> None:
-    ramp = {"kind": "warm_up", "fraction": 0.5}
-    terms = [KL | {"name": "strong", "weight": 3.0, "weight_ramp": ramp}, KL | {"name": "weak"}]
+    warm_up, fade_out = {"kind": "warm_up", "fraction": 0.5}, {"kind": "linear", "start": 1.0, "end": 0.0}
+    terms = [
+        KL | {"name": "strong", "weight": 3.0, "weight_ramp": fade_out}, KL | {"name": "weak", "weight_ramp": warm_up},
+    ]
     strong, weak = planned(lesson, objective={"terms": [*terms, CROSS_ENTROPY | {"weight": 0.0}]}).terms
     assert (strong.gradient_share, weak.gradient_share) == pytest.approx((0.75, 0.25))
     assert (strong.name, strong.weight, strong.value) == ("strong", 3.0, weak.value)
