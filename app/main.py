@@ -21,6 +21,7 @@ from app.jobs.watching import Watching, reader
 from app.keys import bootstrap
 from app.keys.endpoints import router as keys
 from app.kit.database import Database
+from app.plans.endpoints import router as plans
 from app.settings import Settings
 from app.storage.stores import open_stores
 from stillhouse import __version__
@@ -34,7 +35,7 @@ def create_app(settings: Settings) -> FastAPI:
         title="Stillhouse", version=__version__, lifespan=_lifespan, redirect_slashes=False, redoc_url=None,
     )
     app.state.parts = parts
-    routers = (jobs, artifacts, keys, service)
+    routers = (jobs, plans, artifacts, keys, service)
     for router in routers:
         app.include_router(router)
     problems.install(app, [route for router in routers for route in router.routes if isinstance(route, APIRoute)])

@@ -19,6 +19,11 @@ def queue_of(spec: JobSpec, default_queue: str) -> str:
     return {"auto": default_queue, "cpu": "cpu", "cuda": "gpu"}[spec.device]
 
 
+def plans_of(queue: str) -> str:
+    """The queue of plans beside a queue of jobs: heard by the same workers, on a slot that no job takes."""
+    return "plans" if queue == "cpu" else f"plans-{queue}"
+
+
 def ring(broker_url: str, queue: str, job_id: str) -> None:
     """Tell the workers of a queue that a job waits. Call it after the commit; never raises for want of a broker."""
     try:

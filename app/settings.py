@@ -39,6 +39,7 @@ class Settings(BaseSettings):
     max_upload_bytes: int = Field(default=50 * GIB, description="Largest upload that is taken.")
     min_free_bytes: int = Field(default=256 * MIB, description="Room on disk that an upload must leave.")
     idempotency_hours: float = Field(default=24.0, description="How long an Idempotency-Key is remembered.")
+    plan_hours: float = Field(default=24.0, description="How long a plan is kept.")
     stalled_seconds: float = Field(default=60.0, description="Silence after which a running job is told as stalled.")
 
     # The worker

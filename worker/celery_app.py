@@ -2,13 +2,11 @@
 
 import signal
 from collections.abc import Callable
-from typing import Final
 
 from celery import Celery, signals
 
+from app.queue import plans_of
 from app.settings import Settings
-
-PLANS: Final = "plans"
 
 
 def make_app(broker_url: str) -> Celery:
@@ -32,9 +30,10 @@ def make_app(broker_url: str) -> Celery:
 
 def arguments(settings: Settings, name: str) -> list[str]:
     """The command line of the Celery worker: a thread for each slot, the one for plans included."""
+    queues = [*settings.queues, *map(plans_of, settings.queues)]
     return [
         "worker", "--pool", "threads", "--concurrency", str(settings.slots + 1),
-        "--queues", ",".join([*settings.queues, PLANS]), "--hostname", name,
+        "--queues", ",".join(queues), "--hostname", name,
         "--without-gossip", "--without-mingle", "--loglevel", "INFO",
     ]
 

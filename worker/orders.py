@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from stillhouse.contract.events import TRAINER_EVENT, TrainerEvent
-from stillhouse.contract.status import Request
+from stillhouse.contract.status import Kind, Request
 
 MAX_EVENT_BYTES = 8 * 1024 * 1024
 MAX_REQUEST_BYTES = 4096
@@ -27,6 +27,7 @@ class Order(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     job_id: str
+    kind: Kind = Field(default="job", description="What to do: the whole job, or the plan of it.")
     attempt: int
     spec: dict[str, Any] = Field(description="As it was sent.")
     inputs: dict[str, Path] = Field(description="Artifact id -> the staged file.")

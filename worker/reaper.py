@@ -6,8 +6,10 @@ import threading
 from app import queue
 from app.artifacts import service as artifacts
 from app.jobs import life
+from stillhouse.contract.status import Kind
 from worker import pulse
 from worker.lease import OUTAGES
+from worker.slots import Slots
 from worker.workshop import Workshop
 
 log = logging.getLogger(__name__)
@@ -28,14 +30,22 @@ def reap(shop: Workshop) -> None:
 
 
 def ring_again(shop: Workshop) -> None:
-    """Ring for queued jobs that were not rung lately, no more than this worker has room for."""
-    room = shop.devices.num_free + shop.plans.num_free
-    if room == 0:
-        return  # it looks by itself after each job
-    for job_id, name in life.take_rings(
-        shop.db, older_than_seconds=shop.settings.ring_again_seconds, limit=room
-    ):
-        queue.ring(shop.settings.broker_url, name, job_id)
+    """Ring for queued jobs and plans that were not rung lately, no more than this worker has room for."""
+    rooms: dict[Kind, Slots] = {"job": shop.devices, "plan": shop.plans}
+    for kind, slots in rooms.items():
+        if slots.num_free == 0:
+            continue  # it looks by itself after each job
+        for job_id, name in life.take_rings(
+            shop.db, older_than_seconds=shop.settings.ring_again_seconds, limit=slots.num_free, kind=kind
+        ):
+            queue.ring(shop.settings.broker_url, name, job_id)
+
+
+def forget_plans(shop: Workshop) -> None:
+    """Delete plans that nobody will ask for any more."""
+    num_forgotten = life.forget_plans(shop.db, older_than_seconds=3600 * shop.settings.plan_hours)
+    if num_forgotten:
+        log.info("%d old plans were deleted", num_forgotten)
 
 
 def _rounds(shop: Workshop) -> None:
@@ -44,6 +54,7 @@ def _rounds(shop: Workshop) -> None:
         try:
             reap(shop)
             ring_again(shop)
+            forget_plans(shop)
             artifacts.sweep(shop.db, shop.stores)
             pulse.beat(shop.settings)
             pause = shop.settings.reap_seconds

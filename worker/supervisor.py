@@ -17,7 +17,7 @@ from app.artifacts.models import ArtifactRow
 from app.jobs import life
 from app.jobs.life import Claim, FencedError
 from app.storage.base import MissingBlobError
-from stillhouse.contract.events import LAST_WORDS, CheckpointSaved, Failed, Finished, Stopped, TrainerEvent
+from stillhouse.contract.events import LAST_WORDS, CheckpointSaved, Failed, Finished, Planned, Stopped, TrainerEvent
 from stillhouse.contract.failures import (
     NotFoundError,
     StagingFailedError,
@@ -28,7 +28,6 @@ from stillhouse.contract.spec import JobSpec
 from stillhouse.contract.status import Request, Status
 from worker import recorder, results
 from worker.attempt import Attempt
-from worker.celery_app import PLANS
 from worker.child import Child
 from worker.lease import OUTAGES, AskedToStopError, Lease
 from worker.orders import Order, ProtocolError
@@ -51,13 +50,15 @@ class Lost:
     reason: str
 
 
-Outcome = Finished | Failed | Stopped | Lost
+LastWord = Finished | Planned | Failed | Stopped
+Outcome = LastWord | Lost
 
 
 def serve(shop: Workshop, rung: str) -> None:
     """Run queued jobs one after the other while there are any, since somebody rang for this queue."""
-    slots = shop.plans if rung == PLANS else shop.devices
-    queues = [PLANS] if rung == PLANS else sorted(shop.settings.queues, key=lambda name: name != rung)
+    of_plans = [queue.plans_of(name) for name in shop.settings.queues]
+    slots, served = (shop.plans, of_plans) if rung in of_plans else (shop.devices, shop.settings.queues)
+    queues = sorted(served, key=lambda name: name != rung)
     while not shop.draining.is_set() and (held := slots.take()) is not None:
         has_run = was_called = False
         try:
@@ -79,11 +80,16 @@ def _run_next(shop: Workshop, queues: Sequence[str], slot: int) -> bool:
             log.warning("no job was claimed: %s", error)
             return False
         if claim is not None:
-            supervise(shop, claim, f"cuda:{slot}" if name == "gpu" else "cpu")
+            supervise(shop, claim, _device(name, slot))
             if shop.draining.is_set():
                 queue.ring(shop.settings.broker_url, name, claim.job_id)
             return True
     return False
+
+
+def _device(name: str, slot: int) -> str:
+    """The device of a slot for what comes from a queue. Plans have one slot, so theirs is the first GPU."""
+    return f"cuda:{slot}" if name in {"gpu", queue.plans_of("gpu")} else "cpu"
 
 
 def supervise(shop: Workshop, claim: Claim, device: str) -> None:
@@ -141,11 +147,11 @@ def _staged(attempt: Attempt, stack: ExitStack) -> Order:
         inputs = {artifact_id: _input(attempt, session, artifact_id) for artifact_id in wanted}
     paths = stack.enter_context(shop.cache.staged(inputs))
     return Order(
-        job_id=claim.job_id, attempt=claim.attempt, spec=claim.spec, scratch=attempt.folder,
+        job_id=claim.job_id, kind=claim.kind, attempt=claim.attempt, spec=claim.spec, scratch=attempt.folder,
         inputs={artifact_id: path for artifact_id, path in paths.items() if artifact_id != claim.checkpoint},
         log=attempt.printed.path, checkpoint=paths[claim.checkpoint] if claim.checkpoint else None,
-        device=attempt.device, threads=shop.num_threads, engine=shop.settings.engine, code_version=CODE_VERSION,
-        orphan_seconds=shop.settings.lease_seconds / 2,
+        device=attempt.device, threads=shop.num_plan_threads if claim.kind == "plan" else shop.num_threads,
+        engine=shop.settings.engine, code_version=CODE_VERSION, orphan_seconds=shop.settings.lease_seconds / 2,
     )
 
 
@@ -190,7 +196,7 @@ def _last_word(attempt: Attempt, child: Child, inbox: Inbox) -> Outcome | None:
     while time.monotonic() < deadline:
         events, is_over = inbox.take(_LOOK_SECONDS)
         last = _take_in(attempt, events)
-        if isinstance(last, Finished | Failed):
+        if isinstance(last, Finished | Planned | Failed):
             child.is_gone(grace)
             return last
         if last or is_over:
@@ -202,7 +208,7 @@ def _last_word(attempt: Attempt, child: Child, inbox: Inbox) -> Outcome | None:
     return Stopped(request=asked) if asked else None
 
 
-def _take_in(attempt: Attempt, events: Sequence[TrainerEvent]) -> Finished | Failed | Stopped | None:
+def _take_in(attempt: Attempt, events: Sequence[TrainerEvent]) -> LastWord | None:
     """Record events in their order; checkpoints are stored before they are told. Returns the last word, if it came."""
     batch: list[TrainerEvent] = []
     for event in events:
@@ -230,9 +236,13 @@ def _conclude(attempt: Attempt, outcome: Outcome) -> None:
 
 
 def _end(attempt: Attempt, outcome: Outcome) -> Status:
+    db, claim, max_losses = attempt.shop.db, attempt.claim, attempt.shop.settings.max_losses
+    if isinstance(outcome, Finished | Planned) and isinstance(outcome, Planned) != (claim.kind == "plan"):
+        raise ProtocolError(f"a {claim.kind} does not end with {outcome.type}")
     if isinstance(outcome, Finished):
         return results.succeed(attempt, outcome)
-    db, claim, max_losses = attempt.shop.db, attempt.claim, attempt.shop.settings.max_losses
+    if isinstance(outcome, Planned):
+        return attempt.lease.insist(lambda: life.plan(db, claim, outcome))
     if isinstance(outcome, Failed):
         return attempt.lease.insist(lambda: life.fail(db, claim, outcome.failure))
     if isinstance(outcome, Stopped):

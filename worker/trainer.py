@@ -15,6 +15,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Protocol, cast
@@ -25,6 +26,8 @@ from stillhouse.contract.spec import JobSpec
 from stillhouse.contract.status import Request
 from worker.orders import Order, encode_event, receive_request
 from worker.scratch import lock
+
+_OOM_SCORE = Path("/proc/self/oom_score_adj")
 
 
 class Engine(Protocol):
@@ -42,6 +45,18 @@ class Engine(Protocol):
         requested: Callable[[], Request | None],
     ) -> Iterator[TrainerEvent]:
         """Do the job, from the checkpoint if there is one; ask now and then whether to stop."""
+
+    def plan(
+        self,
+        spec: JobSpec,
+        inputs: Mapping[str, Path],
+        scratch: Path,
+        /,
+        *,
+        device: str,
+        requested: Callable[[], Request | None],
+    ) -> Iterator[TrainerEvent]:
+        """Run the job's preflight alone, and end with what it found."""
 
 
 class Line:
@@ -100,6 +115,8 @@ def main(pipe: Connection, message: bytes) -> None:
     lock(order.scratch)  # held to the end: nobody sweeps the folder when the supervisor is gone
     _refuse_strange_forkserver(order)
     _limit_threads(order.threads)
+    if order.kind == "plan":
+        _be_the_first_to_go()
     line = Line(pipe, order.orphan_seconds)
     try:
         _train(order, line)
@@ -120,10 +137,13 @@ def _train(order: Order, line: Line) -> None:
     engine = cast("Engine", sys.modules[order.engine])
     # As JSON, since strict validation takes a string for an enum there only.
     spec = JobSpec.model_validate_json(json.dumps(order.spec))
-    events = engine.run(
-        spec, order.inputs, order.scratch,
-        checkpoint=order.checkpoint, device=order.device, requested=line.requested,
-    )
+    if order.kind == "plan":
+        events = engine.plan(spec, order.inputs, order.scratch, device=order.device, requested=line.requested)
+    else:
+        events = engine.run(
+            spec, order.inputs, order.scratch,
+            checkpoint=order.checkpoint, device=order.device, requested=line.requested,
+        )
     for event in events:
         line.send(event)
         if isinstance(event, LAST_WORDS):
@@ -176,9 +196,17 @@ def _limit_threads(num_threads: int) -> None:
         torch.set_num_threads(num_threads)
 
 
+def _be_the_first_to_go() -> None:
+    """Where memory runs out, the kernel ends this process before any that has trained for hours."""
+    with suppress(OSError):  # not every container allows it
+        _OOM_SCORE.write_text("1000", "ascii")
+
+
 def _failure(error: Exception) -> Failure:
     if isinstance(error, StillhouseError):
         return error.as_failure()
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch has its own
         return OutOfMemoryError().as_failure()
-    return InternalError("The trainer met an error of its own; GET /jobs/{id}/logs shows where.").as_failure()
+    return InternalError(
+        "The trainer met an error of its own; GET /jobs/{id}/logs (of a plan: GET /plans/{id}/logs) shows where."
+    ).as_failure()

@@ -40,6 +40,11 @@ class Workshop:
         """Threads of one trainer."""
         return max(1, num_cores() // self.settings.slots)
 
+    @property
+    def num_plan_threads(self) -> int:
+        """Threads of a plan: it runs beside full slots, and must not take much from them."""
+        return max(1, self.num_threads // 2)
+
 
 def open_workshop(settings: Settings) -> Workshop:
     """Connect to everything that the settings name."""

@@ -163,7 +163,7 @@ def delete(db: Database, stores: Stores, *, owner: str, artifact_id: str) -> Non
             raise NotFoundError
         job_id = session.scalars(queries.needing(artifact_id)).one_or_none()
         if job_id is not None:
-            raise ArtifactInUseError(f"{job_id} needs this artifact and has not ended; cancel the job first.")
+            raise ArtifactInUseError(f"{job_id} needs this artifact and has not ended; cancel it first.")
         discard(session, [artifact_id])
     sweep(db, stores)
 

@@ -1,15 +1,16 @@
 """What the service counts, for Prometheus. One registry per application."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
+from sqlalchemy.orm import Session
 
 from app.jobs import queries
 from app.kit.database import Database
-from stillhouse.contract.status import Status
+from stillhouse.contract.status import Kind, Status
 
 _SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 600.0)
 
@@ -41,15 +42,24 @@ class _Jobs(Collector):
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Read the numbers from the database."""
         with self._db.reading() as session:
-            counts = {status: count for status, count in session.execute(queries.count_by_status())}  # noqa: C416 - rows, not pairs
+            jobs, plans = _counts(session, "job"), _counts(session, "plan")
             oldest = session.scalars(queries.oldest_queued()).one()
-        jobs = GaugeMetricFamily("stillhouse_jobs", "Jobs by status.", labels=["status"])
-        for status in Status:
-            jobs.add_metric([status], counts.get(status, 0))
-        yield jobs
+        yield _by_status("stillhouse_jobs", "Jobs by status.", jobs)
+        yield _by_status("stillhouse_plans", "Plans by status.", plans)
         age = (datetime.now(UTC) - oldest).total_seconds() if oldest else 0.0
         yield GaugeMetricFamily("stillhouse_queue_age_seconds", "Age of the oldest queued job.", value=max(0.0, age))
 
     def describe(self) -> Iterator[GaugeMetricFamily]:
         """Nothing: registering must not read the database."""
         return iter(())
+
+
+def _counts(session: Session, kind: Kind) -> dict[Status, int]:
+    return {status: count for status, count in session.execute(queries.count_by_status(kind))}  # noqa: C416 - rows, not pairs
+
+
+def _by_status(name: str, text: str, counts: Mapping[Status, int]) -> GaugeMetricFamily:
+    found = GaugeMetricFamily(name, text, labels=["status"])
+    for status in Status:
+        found.add_metric([status], counts.get(status, 0))
+    return found

@@ -4,7 +4,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -18,6 +18,8 @@ from starlette.routing import Match
 
 from app.http.guard import REQUEST_ID_HEADER, request_id
 from stillhouse.contract.failures import (
+    Blame,
+    Failure,
     FieldError,
     ForbiddenOriginError,
     IllegalActionError,
@@ -29,6 +31,7 @@ from stillhouse.contract.failures import (
     UnauthenticatedError,
     UnavailableError,
     UploadIncompleteError,
+    every_failure,
 )
 from stillhouse.contract.resources import Problem
 
@@ -36,6 +39,12 @@ MEDIA_TYPE = "application/problem+json"
 # docs/errors.md has a row for each.
 TYPE_PREFIX = "urn:stillhouse:error:"
 RETRY_AFTER_SECONDS = 2
+_KINDS: Final = {kind.code: kind for kind in every_failure()}
+# For a code that only a worker of another version knows.
+_STATUS: Final = {
+    Blame.USER: HTTPStatus.UNPROCESSABLE_ENTITY, Blame.SYSTEM: HTTPStatus.INTERNAL_SERVER_ERROR,
+    Blame.INFRASTRUCTURE: HTTPStatus.SERVICE_UNAVAILABLE,
+}
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +53,7 @@ def problem(error: StillhouseError, *, instance: str | None = None, request: str
     """The error as data; `request` is the id of the request."""
     return Problem(
         type=f"{TYPE_PREFIX}{error.code}",
-        title=(type(error).__doc__ or "").strip().rstrip("."),
+        title=_title(type(error)),
         status=error.http_status,
         detail=error.message,
         instance=instance,
@@ -58,24 +67,54 @@ def problem(error: StillhouseError, *, instance: str | None = None, request: str
     )
 
 
+def problem_of(failure: Failure, *, instance: str, request: str) -> Problem:
+    """What a worker found wrong, as data; `request` is the id of the request that it is told to."""
+    kind = _KINDS.get(failure.code)
+    return Problem(
+        type=f"{TYPE_PREFIX}{failure.code}",
+        title=_title(kind) if kind else "A failure of another version of this service",
+        status=kind.http_status if kind else _STATUS[failure.blame],
+        detail=failure.message,
+        instance=instance,
+        code=failure.code,
+        blame=failure.blame,
+        retryable=failure.retryable,
+        param=failure.param,
+        request_id=request,
+    )
+
+
 def answer(scope: Mapping[str, Any], error: StillhouseError, headers: Mapping[str, str] | None = None) -> Response:
     """The error as a response to the request of this ASGI scope."""
-    told = problem(error, instance=scope["path"], request=request_id(scope))
+    return _respond(scope, problem(error, instance=scope["path"], request=request_id(scope)), headers or {})
+
+
+def answer_failure(scope: Mapping[str, Any], failure: Failure, location: str) -> Response:
+    """What a worker found wrong as a response to the request of this ASGI scope; `location` is where it is kept."""
+    told = problem_of(failure, instance=location, request=request_id(scope))
+    return _respond(scope, told, {"Location": location})
+
+
+def _respond(scope: Mapping[str, Any], told: Problem, headers: Mapping[str, str]) -> Response:
     return JSONResponse(
         told.model_dump(mode="json", exclude_none=True),
-        status_code=error.http_status,
-        headers={**_usual_headers(scope, error), **(headers or {})},
+        status_code=told.status,
+        headers={**_usual_headers(scope, told), **headers},
         media_type=MEDIA_TYPE,
     )
 
 
-def _usual_headers(scope: Mapping[str, Any], error: StillhouseError) -> dict[str, str]:
+def _usual_headers(scope: Mapping[str, Any], told: Problem) -> dict[str, str]:
     headers = {REQUEST_ID_HEADER: request_id(scope)}
-    if isinstance(error, UnauthenticatedError):
+    if told.status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
-    if error.retryable and error.http_status in {HTTPStatus.CONFLICT, HTTPStatus.SERVICE_UNAVAILABLE}:
+    if told.retryable and told.status in {HTTPStatus.CONFLICT, HTTPStatus.SERVICE_UNAVAILABLE}:
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     return headers
+
+
+def _title(kind: type[StillhouseError]) -> str:
+    return (kind.__doc__ or "").strip().rstrip(".")
 
 
 def install(app: FastAPI, routes: Sequence[APIRoute]) -> None:

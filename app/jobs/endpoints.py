@@ -5,63 +5,42 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from sqlalchemy.orm import Session
 
-from app.artifacts import queries as artifact_queries
 from app.artifacts.endpoints import stored_content
 from app.artifacts.models import ArtifactRow
 from app.http.access import Caller, CallerOf
-from app.http.bodies import read_body
 from app.http.downloads import RESPONSES, disposition, serve
 from app.http.paging import CursorOf, LimitOf
 from app.http.parts import Parts, PartsOf
 from app.http.problems import declared
 from app.idempotency import service as idempotency
-from app.jobs import admission, service
+from app.jobs import service
 from app.jobs.models import JobRow
 from app.jobs.schemas import attempt_log, job_resource
 from app.jobs.spec_reading import SentSpec, read_spec
+from app.jobs.submission import SPEC_BODY, SPEC_FAILURES, SpecBodyOf, admit
 from app.queue import queue_of, ring
 from stillhouse.contract.events import RecordedEvent
 from stillhouse.contract.failures import (
-    EmptyDataError,
     IdempotencyInFlightError,
     IdempotencyMismatchError,
     IllegalActionError,
-    InputShapeMismatchError,
     InvalidCursorError,
     InvalidRequestError,
-    InvalidSpecError,
-    LabelCountMismatchError,
-    MalformedJsonError,
     NotFoundError,
     NotReadyError,
-    OutputWidthMismatchError,
     RangeNotSatisfiableError,
-    SpecTooLargeError,
-    StorageFullError,
     UnauthenticatedError,
-    UnavailableError,
-    UnknownArchitectureError,
-    UnknownArrayError,
-    UnknownArtifactError,
-    UnusableArrayError,
-    WrongArtifactKindError,
 )
 from stillhouse.contract.report import Report
 from stillhouse.contract.resources import AttemptLog, Job, MetricSeries, ModelFormat, Page
-from stillhouse.contract.spec import JobSpec
 from stillhouse.contract.status import TERMINAL, Status
 
 router = APIRouter(tags=["jobs"])
 
-_SPEC_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/JobSpec"}}},
-    },
-}
 _SSE = "text/event-stream"
 _SSE_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 _REPORT_HEADERS = {
@@ -83,22 +62,12 @@ LabelsOf = Annotated[
 ]
 
 
-async def _spec_body(request: Request, parts: PartsOf) -> bytes:
-    return await read_body(request, parts.settings.max_spec_bytes, SpecTooLargeError)
-
-
 @router.post(
-    "/jobs", status_code=202, openapi_extra=_SPEC_BODY, response_model=Job,
-    responses=declared(
-        UnauthenticatedError, MalformedJsonError, SpecTooLargeError, InvalidSpecError, InvalidRequestError,
-        UnknownArtifactError, WrongArtifactKindError, LabelCountMismatchError, UnknownArrayError, UnusableArrayError,
-        EmptyDataError, UnknownArchitectureError, InputShapeMismatchError, OutputWidthMismatchError,
-        IdempotencyMismatchError, IdempotencyInFlightError, StorageFullError, UnavailableError,
-    ),
+    "/jobs", status_code=202, openapi_extra=SPEC_BODY, response_model=Job,
+    responses=declared(*SPEC_FAILURES, IdempotencyMismatchError, IdempotencyInFlightError),
 )
 def submit(
-    caller: CallerOf, parts: PartsOf, body: Annotated[bytes, Depends(_spec_body)],
-    idempotency_key: IdempotencyKeyOf = None,
+    caller: CallerOf, parts: PartsOf, body: SpecBodyOf, idempotency_key: IdempotencyKeyOf = None
 ) -> Response:
     """Submit a distillation job. It is checked against the headers of its artifacts, and queued."""
     sent = read_spec(body)
@@ -111,19 +80,13 @@ def submit(
             return _submitted(earlier.status_code, earlier.response, {"Idempotent-Replayed": "true"})
     is_submitted = False
     try:
-        _admit(parts, caller, sent.spec)
+        admit(parts, caller.owner, sent.spec)
         job = _enqueue(parts, caller, sent, idempotency_key)
         is_submitted = True
     finally:
         if not is_submitted and idempotency_key is not None:
             idempotency.abandon(parts.db, owner=caller.owner, key=idempotency_key)
     return _submitted(HTTPStatus.ACCEPTED, job)
-
-
-def _admit(parts: Parts, caller: Caller, spec: JobSpec) -> None:
-    with parts.db.reading() as session:
-        rows = session.scalars(artifact_queries.several(caller.owner, list(spec.artifacts().values()))).all()
-    admission.check(spec, {row.id: row for row in rows})
 
 
 def _enqueue(parts: Parts, caller: Caller, sent: SentSpec, idempotency_key: str | None) -> dict[str, Any]:

@@ -4,18 +4,19 @@ Every write of a worker carries the attempt it was claimed with. When the job ha
 FencedError says so, and nothing was written.
 """
 
+import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, case, insert, update
+from sqlalchemy import ColumnElement, case, delete, insert, update
 from sqlalchemy.orm import Session
 
-from app.artifacts.service import discard_checkpoints, discard_unused
+from app.artifacts.service import discard_checkpoints, discard_leftovers, discard_unused
 from app.jobs import log, queries
-from app.jobs.models import JobAttemptRow, JobFileRow, JobMetricRow, JobRow
+from app.jobs.models import JobAttemptRow, JobEventRow, JobFileRow, JobInputRow, JobMetricRow, JobRow
 from app.kit.clock import now
 from app.kit.database import Database, insert_into
 from stillhouse.contract.events import (
@@ -24,12 +25,13 @@ from stillhouse.contract.events import (
     Finished,
     Measured,
     PhaseStarted,
+    Planned,
     Progressed,
     Stopped,
     TrainerEvent,
 )
 from stillhouse.contract.failures import Failure, WorkerLostError
-from stillhouse.contract.status import AFTER_LOSS, Phase, Request, Status
+from stillhouse.contract.status import AFTER_LOSS, Kind, Phase, Request, Status
 
 _REAP_LIMIT = 100
 _PROGRESS = {"phase", "step", "total_steps", "percent", "samples_per_second", "eta_seconds"}
@@ -49,6 +51,7 @@ class Claim:
     """One attempt of one worker at one job."""
 
     job_id: str
+    kind: Kind
     owner: str
     attempt: int
     losses: int
@@ -133,6 +136,15 @@ def succeed(db: Database, claim: Claim, event: Finished, files: Sequence[tuple[s
         ).status
 
 
+def plan(db: Database, claim: Claim, event: Planned) -> Status:
+    """End a plan with what preflight found. Raises FencedError."""
+    with db.writing() as session:
+        return log.change_status(
+            session, _held(session, claim), Status.SUCCEEDED, "planned", last_words=[event],
+            values={"plan": json.loads(event.plan.model_dump_json())},
+        ).status
+
+
 def fail(db: Database, claim: Claim, failure: Failure) -> Status:
     """End the job with what went wrong. Raises FencedError."""
     with db.writing() as session:
@@ -171,10 +183,29 @@ def reap(db: Database, max_losses: int) -> list[str]:
         return [row.id for row in rows]
 
 
-def take_rings(db: Database, *, older_than_seconds: float, limit: int) -> list[tuple[str, str]]:
-    """Queued jobs for which nobody rang lately, as pairs of id and queue; they count as rung from now on."""
+def forget_plans(db: Database, *, older_than_seconds: float) -> int:
+    """Delete plans that were asked for so long ago, with all that belongs to them; returns how many.
+
+    Any worker may do this at any time.
+    """
     with db.writing() as session:
-        found = session.scalars(queries.unrung(older_than_seconds, limit)).all()
+        found = session.scalars(queries.old_plans(older_than_seconds, _REAP_LIMIT)).all()
+        if not found:
+            return 0
+        for plan_id in found:
+            discard_leftovers(session, plan_id)
+        for table in (JobInputRow, JobFileRow, JobMetricRow, JobEventRow, JobAttemptRow):
+            session.execute(delete(table).where(table.job_id.in_(found)))
+        session.execute(delete(JobRow).where(JobRow.id.in_(found)))
+        return len(found)
+
+
+def take_rings(
+    db: Database, *, older_than_seconds: float, limit: int, kind: Kind = "job"
+) -> list[tuple[str, str]]:
+    """Queued jobs (or plans) for which nobody rang lately, as pairs of id and queue; they count as rung from now on."""
+    with db.writing() as session:
+        found = session.scalars(queries.unrung(older_than_seconds, limit, kind)).all()
         if not found:
             return []
         rung = update(JobRow).where(JobRow.id.in_(found)).values(rung_at=now()).returning(JobRow.id, JobRow.queue)
@@ -192,8 +223,8 @@ def _begin_attempt(session: Session, row: JobRow, worker: str, lease_seconds: fl
         job_id=row.id, attempt=row.attempt, worker=worker, started_at=now()
     ))
     return Claim(
-        job_id=row.id, owner=row.owner, attempt=row.attempt, losses=row.losses, spec=row.spec, worker=worker,
-        checkpoint=row.checkpoint_artifact_id,
+        job_id=row.id, kind=row.kind, owner=row.owner, attempt=row.attempt, losses=row.losses, spec=row.spec,
+        worker=worker, checkpoint=row.checkpoint_artifact_id,
     )
 
 

@@ -11,7 +11,7 @@ from sqlalchemy.types import TypeDecorator
 from app.kit.clock import now
 from app.kit.database import Base, VerbatimJson
 from stillhouse.contract.events import RecordedEvent
-from stillhouse.contract.status import Status
+from stillhouse.contract.status import Kind, Status
 
 
 class StatusType(TypeDecorator[Status]):
@@ -30,17 +30,20 @@ class StatusType(TypeDecorator[Status]):
 
 
 class JobRow(Base):
-    """A job."""
+    """A job, or the plan of one."""
 
     __tablename__ = "jobs"
     __table_args__ = (
         CheckConstraint(f"status IN ({', '.join(repr(status.value) for status in Status)})", name="status"),
+        CheckConstraint("kind IN ('job', 'plan')", name="kind"),
         Index("ix_jobs_owner_created_at_id", "owner", "created_at", "id"),
         Index("ix_jobs_status_queue", "status", "queue"),
         Index("ix_jobs_status_lease_until", "status", "lease_until"),
+        Index("ix_jobs_kind_created_at", "kind", "created_at"),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[Kind] = mapped_column(String(8), server_default="job")
     owner: Mapped[str]
     name: Mapped[str | None]
     labels: Mapped[dict[str, Any]]
@@ -70,6 +73,7 @@ class JobRow(Base):
     latest_metrics: Mapped[dict[str, Any]] = mapped_column(default=dict)
     error: Mapped[dict[str, Any] | None]
     report: Mapped[dict[str, Any] | None] = mapped_column(VerbatimJson)
+    plan: Mapped[dict[str, Any] | None] = mapped_column(VerbatimJson)
     # No foreign key: artifacts point to jobs already. Both change in one transaction, in `life`.
     checkpoint_artifact_id: Mapped[str | None]
 

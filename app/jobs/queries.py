@@ -16,21 +16,22 @@ from app.jobs.models import JobAttemptRow, JobEventRow, JobFileRow, JobMetricRow
 from app.kit.clock import now
 from app.kit.database import storable
 from app.kit.paging import after_cursor
-from stillhouse.contract.status import LEASED, Status
+from stillhouse.contract.status import LEASED, Kind, Status
 
 _LABEL_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,62}")
 
 
-def owned(owner: str, job_id: str) -> Select[JobRow]:
-    """The job, if it is the owner's."""
-    return select(JobRow).where(JobRow.id == job_id, JobRow.owner == owner)
+def owned(owner: str, job_id: str, kind: Kind = "job") -> Select[JobRow]:
+    """The job (or the plan), if it is the owner's."""
+    return select(JobRow).where(JobRow.id == job_id, JobRow.owner == owner, JobRow.kind == kind)
 
 
 def listed(
     owner: str, *, status: Status | None, name: str | None, labels: Mapping[str, str], cursor: str | None,
 ) -> Select[JobRow]:
     """The owner's jobs, newest first. Raises InvalidCursorError."""
-    statement = select(JobRow).where(JobRow.owner == owner, *(_labelled(*label) for label in labels.items()))
+    labelled = (_labelled(*label) for label in labels.items())
+    statement = select(JobRow).where(JobRow.owner == owner, JobRow.kind == "job", *labelled)
     if status is not None:
         statement = statement.where(JobRow.status == status)
     if name is not None:
@@ -72,9 +73,9 @@ def files(job_id: str) -> Select[str, ArtifactRow]:
     ).order_by(JobFileRow.role)
 
 
-def owned_for_change(owner: str, job_id: str) -> Select[JobRow]:
-    """The job, if it is the owner's, locked."""
-    return owned(owner, job_id).with_for_update(key_share=True)
+def owned_for_change(owner: str, job_id: str, kind: Kind = "job") -> Select[JobRow]:
+    """The job (or the plan), if it is the owner's, locked."""
+    return owned(owner, job_id, kind).with_for_update(key_share=True)
 
 
 def held_for_change(job_id: str, attempt: int, worker: str) -> Select[JobRow]:
@@ -90,11 +91,12 @@ def held(job_id: str, attempt: int, worker: str) -> ColumnElement[bool]:
 
 
 def _running_by_owner() -> Subquery:
+    """Jobs and plans that run, counted apart: a plan takes no slot of training."""
     running = aliased(JobRow)
     return (
-        select(running.owner, func.count().label("num_running"))
+        select(running.owner, running.kind, func.count().label("num_running"))
         .where(running.status.in_(LEASED))
-        .group_by(running.owner)
+        .group_by(running.owner, running.kind)
         .subquery("running")
     )
 
@@ -107,7 +109,7 @@ def next_queued(queues: Iterable[str]) -> Select[JobRow]:
     running = _running_by_owner()
     return (
         select(JobRow)
-        .outerjoin(running, running.c.owner == JobRow.owner)
+        .outerjoin(running, and_(running.c.owner == JobRow.owner, running.c.kind == JobRow.kind))
         .where(JobRow.status == Status.QUEUED, JobRow.queue.in_(list(queues)))
         .order_by(
             JobRow.priority.desc(), func.coalesce(running.c.num_running, 0), JobRow.created_at, JobRow.id,
@@ -127,10 +129,14 @@ def still_queued(job_id: str) -> Select[JobRow]:
     return select(JobRow).where(JobRow.id == job_id, JobRow.status == Status.QUEUED).with_for_update()
 
 
-def queued_before(queue: str, *, owner: str, priority: int, created_at: datetime, job_id: str) -> Select[int]:
+def queued_before(
+    queue: str, *, owner: str, kind: Kind, priority: int, created_at: datetime, job_id: str
+) -> Select[int]:
     """Number of queued jobs that are to run before this one, as things stand."""
     running = _running_by_owner()
-    own = select(func.count()).where(JobRow.status.in_(LEASED), JobRow.owner == owner).scalar_subquery()
+    own = select(func.count()).where(
+        JobRow.status.in_(LEASED), JobRow.owner == owner, JobRow.kind == kind
+    ).scalar_subquery()
     place = tuple_(func.coalesce(running.c.num_running, 0), JobRow.created_at, JobRow.id)
     earlier = or_(
         JobRow.priority > priority, and_(JobRow.priority == priority, place < tuple_(own, created_at, job_id)),
@@ -138,7 +144,7 @@ def queued_before(queue: str, *, owner: str, priority: int, created_at: datetime
     return (
         select(func.count())
         .select_from(JobRow)
-        .outerjoin(running, running.c.owner == JobRow.owner)
+        .outerjoin(running, and_(running.c.owner == JobRow.owner, running.c.kind == JobRow.kind))
         .where(JobRow.status == Status.QUEUED, JobRow.queue == queue, earlier)
     )
 
@@ -154,12 +160,12 @@ def expired(limit: int) -> Select[JobRow]:
     )
 
 
-def unrung(older_than_seconds: float, limit: int) -> Select[str]:
-    """Ids of queued jobs for which no bell was rung lately, locked."""
+def unrung(older_than_seconds: float, limit: int, kind: Kind = "job") -> Select[str]:
+    """Ids of queued jobs (or plans) for which no bell was rung lately, locked."""
     return (
         select(JobRow.id)
         .where(
-            JobRow.status == Status.QUEUED,
+            JobRow.status == Status.QUEUED, JobRow.kind == kind,
             or_(JobRow.rung_at.is_(None), JobRow.rung_at <= now(-older_than_seconds)),
         )
         .order_by(JobRow.priority.desc(), JobRow.created_at, JobRow.id)
@@ -168,11 +174,22 @@ def unrung(older_than_seconds: float, limit: int) -> Select[str]:
     )
 
 
-def count_by_status() -> Select[Status, int]:
-    """Number of jobs in each status that has any."""
-    return select(JobRow.status, func.count()).group_by(JobRow.status)
+def old_plans(older_than_seconds: float, limit: int) -> Select[str]:
+    """Ids of plans that no worker is making and that were asked for so long ago, locked."""
+    return (
+        select(JobRow.id)
+        .where(JobRow.kind == "plan", JobRow.created_at < now(-older_than_seconds), JobRow.status.not_in(LEASED))
+        .order_by(JobRow.created_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+
+
+def count_by_status(kind: Kind = "job") -> Select[Status, int]:
+    """Number of jobs (or plans) in each status that has any."""
+    return select(JobRow.status, func.count()).where(JobRow.kind == kind).group_by(JobRow.status)
 
 
 def oldest_queued() -> Select[datetime | None]:
     """When the job that has waited longest was queued; null when none waits."""
-    return select(func.min(JobRow.queued_at)).where(JobRow.status == Status.QUEUED)
+    return select(func.min(JobRow.queued_at)).where(JobRow.status == Status.QUEUED, JobRow.kind == "job")

@@ -17,11 +17,13 @@ from stillhouse.contract.events import StatusChanged
 from stillhouse.contract.failures import IllegalActionError, NotFoundError, UnknownArtifactError
 from stillhouse.contract.resources import MetricSeries, QueuePlace
 from stillhouse.contract.spec import JobSpec
-from stillhouse.contract.status import ACTIONS, TRANSITIONS, Action, Status
+from stillhouse.contract.status import ACTIONS, TRANSITIONS, Action, Kind, Status
 
 
-def submit(session: Session, *, owner: str, spec: JobSpec, raw: dict[str, Any], queue: str) -> JobRow:
-    """Add a queued job and the first line of its log. `raw` is the spec as it was sent.
+def submit(
+    session: Session, *, owner: str, spec: JobSpec, raw: dict[str, Any], queue: str, kind: Kind = "job"
+) -> JobRow:
+    """Add a queued job (or plan) and the first line of its log. `raw` is the spec as it was sent.
 
     Ring after the commit: the row counts as rung already. Raises UnknownArtifactError.
     """
@@ -29,8 +31,9 @@ def submit(session: Session, *, owner: str, spec: JobSpec, raw: dict[str, Any], 
     row = session.scalars(
         insert(JobRow)
         .values(
-            id=new_id("job"), owner=owner, name=spec.name, labels=spec.labels, spec=raw, spec_version=spec.version,
-            queue=queue, status=Status.QUEUED, last_seq=1, queued_at=now(), rung_at=now(), last_event_at=now(),
+            id=new_id(kind), kind=kind, owner=owner, name=spec.name, labels=spec.labels, spec=raw,
+            spec_version=spec.version, queue=queue, status=Status.QUEUED, last_seq=1, queued_at=now(), rung_at=now(),
+            last_event_at=now(),
         )
         .returning(JobRow)
     ).one()
@@ -53,9 +56,9 @@ def _hold_inputs(session: Session, owner: str, spec: JobSpec) -> set[str]:
     return set(found)
 
 
-def find(session: Session, owner: str, job_id: str) -> JobRow:
-    """The owner's job. Raises NotFoundError."""
-    row = session.scalars(queries.owned(owner, job_id)).one_or_none()
+def find(session: Session, owner: str, job_id: str, kind: Kind = "job") -> JobRow:
+    """The owner's job (or plan). Raises NotFoundError."""
+    row = session.scalars(queries.owned(owner, job_id, kind)).one_or_none()
     if row is None:
         raise NotFoundError
     return row
@@ -70,16 +73,16 @@ def page(
     return cut(session.scalars(statement.limit(limit + 1)).all(), limit)
 
 
-def cancel(session: Session, owner: str, job_id: str) -> JobRow:
+def cancel(session: Session, owner: str, job_id: str, kind: Kind = "job") -> JobRow:
     """Cancel at once what waits; ask the worker of what runs. Asking twice changes nothing.
 
     Raises NotFoundError, or IllegalActionError when the job has ended.
     """
-    row = session.scalars(queries.owned_for_change(owner, job_id)).one_or_none()
+    row = session.scalars(queries.owned_for_change(owner, job_id, kind)).one_or_none()
     if row is None:
         raise NotFoundError
     if Action.CANCEL not in ACTIONS[row.status]:
-        raise IllegalActionError(f"The job has {row.status} already; it can no longer be cancelled.")
+        raise IllegalActionError(f"The {row.kind} has {row.status} already; it can no longer be cancelled.")
     if row.status is Status.CANCELLING:
         return row
     is_held = Status.CANCELLING in TRANSITIONS[row.status]
@@ -116,9 +119,9 @@ def queue_place(session: Session, job: JobRow) -> QueuePlace | None:
     if job.status is not Status.QUEUED:
         return None
     num_before = session.scalars(queries.queued_before(
-        job.queue, owner=job.owner, priority=job.priority, created_at=job.created_at, job_id=job.id
+        job.queue, owner=job.owner, kind=job.kind, priority=job.priority, created_at=job.created_at, job_id=job.id
     )).one()
-    reason = f"waits for a free {job.queue} worker"
+    reason = "waits for a worker's plan slot" if job.kind == "plan" else f"waits for a free {job.queue} worker"
     if num_before:
         reason = f"{num_before} queued before it; {reason}"
     return QueuePlace(position=num_before + 1, reason=reason)

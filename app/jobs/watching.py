@@ -6,7 +6,7 @@ The database is the truth: a bell only says when to look, and once a second some
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -95,7 +95,7 @@ class Watching:
         for feed in self._feeds.values():
             feed.wake()
 
-    async def watch(self, job_id: str, after: int) -> AsyncIterator[bytes]:
+    async def watch(self, job_id: str, after: int) -> AsyncGenerator[bytes]:
         """The job's log after a place in it, as server-sent events, until the job ends."""
         yield BEGIN
         seq = after
@@ -113,6 +113,13 @@ class Watching:
                         return
                 elif not await _happens(changed, KEEP_ALIVE_SECONDS):
                     yield KEEP_ALIVE
+
+    async def wait_for_end(self, job_id: str, seconds: float) -> None:
+        """Return when the job has ended, or after so many seconds. Holds no thread and no connection meanwhile."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds), contextlib.aclosing(self.watch(job_id, 0)) as log_of_job:
+                async for _ in log_of_job:
+                    pass
 
     @contextlib.asynccontextmanager
     async def _joined(self, job_id: str, after: int) -> AsyncIterator[_Feed]:

@@ -70,7 +70,7 @@ def submit(
     if (file is None) == (teacher is None):
         raise UsageError("give either a job spec (FILE.json) or --teacher with --student and --data")
     if file is not None:
-        _refuse_beside_spec(context)
+        refuse_beside_spec(context)
         spec = read_spec(file)
     elif data is None:
         raise UsageError("--teacher needs --data as well: a folder of IDX or NPZ files, or one NPZ file")
@@ -88,8 +88,8 @@ def submit(
             tell(f"queued. Follow it: stillhouse watch {job.id}")
 
 
-def _refuse_beside_spec(context: typer.Context) -> None:
-    """What a spec file tells, no option tells as well: one of the two would be ignored."""
+def refuse_beside_spec(context: typer.Context) -> None:
+    """What a spec file tells, no option may tell as well: one of the two would be ignored. Raises UsageError."""
     given = [
         parameter.opts[0] for parameter in context.command.params
         if parameter.name in _DRAFTED and _was_typed(context, parameter.name)

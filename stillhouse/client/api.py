@@ -2,22 +2,27 @@
 
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from math import inf
 from pathlib import Path
+from time import monotonic, sleep
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel
 
 from stillhouse.client.connection import Connection, Params, parsed
+from stillhouse.client.errors import StillhouseClientError, error_of_failure
 from stillhouse.client.formats import guess_format, guess_kind
 from stillhouse.client.handle import JobHandle
 from stillhouse.client.transfer import ProgressCallback, download, upload
+from stillhouse.contract.plan import Plan
 from stillhouse.contract.resources import (
     ApiKey,
     Artifact,
     CreatedApiKey,
     Job,
     Page,
+    Planning,
     Resource,
     UploadFormat,
     UploadKind,
@@ -26,6 +31,9 @@ from stillhouse.contract.spec import JobSpec
 from stillhouse.home import find_service
 
 DEFAULT_URL = "http://127.0.0.1:8765"
+# Seconds: how long a request waits for its plan, and how often one that takes longer is asked for.
+PLAN_WAIT = 60
+PLAN_POLL = 0.5
 Item = TypeVar("Item", bound=Resource)
 
 
@@ -96,9 +104,29 @@ class Client:
     def submit(self, spec: JobSpec | Mapping[str, Any], *, idempotency_key: str | None = None) -> JobHandle:
         """Queue a job. Repeating a call with the same `idempotency_key` gives the same job, not another one."""
         headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
-        body = as_sent(spec) if isinstance(spec, JobSpec) else dict(spec)
-        response = self._connection.request("POST", "/jobs", json=body, headers=headers)
+        response = self._connection.request("POST", "/jobs", json=_body(spec), headers=headers)
         return JobHandle(self._connection, parsed(Job, response))
+
+    def plan(self, spec: JobSpec | Mapping[str, Any], *, timeout: float | None = None) -> Plan:
+        """What a job of this spec would do and take. Its preflight runs, and nothing is trained.
+
+        Raises StillhouseApiError with what would have failed the job, or TimeoutError after `timeout` seconds.
+        """
+        deadline = inf if timeout is None else monotonic() + timeout
+        headers = {"Prefer": f"wait={max(0, round(min(PLAN_WAIT, deadline - monotonic())))}"}
+        planning = parsed(
+            Planning, self._connection.request("POST", "/plans", json=_body(spec), headers=headers)
+        )
+        while not planning.terminal:
+            if monotonic() >= deadline:
+                raise TimeoutError(f"{planning.id} is still {planning.status} after {timeout:g} s")
+            sleep(PLAN_POLL)
+            planning = self._connection.read(Planning, f"/plans/{planning.id}")
+        if planning.error is not None:
+            raise error_of_failure(planning.error, f"/plans/{planning.id}")
+        if planning.plan is None:
+            raise StillhouseClientError(f"{planning.id} was {planning.status} before it was made")
+        return planning.plan
 
     def job(self, job_id: str) -> JobHandle:
         """One job."""
@@ -135,6 +163,10 @@ class Client:
             cursor = page.next_cursor
             if not page.has_more or cursor is None:
                 return
+
+
+def _body(spec: JobSpec | Mapping[str, Any]) -> dict[str, Any]:
+    return as_sent(spec) if isinstance(spec, JobSpec) else dict(spec)
 
 
 def as_sent(spec: BaseModel) -> dict[str, Any]:

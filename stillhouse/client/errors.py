@@ -6,7 +6,7 @@ from http import HTTPStatus
 import httpx
 from pydantic import ValidationError
 
-from stillhouse.contract.failures import Blame, FieldError
+from stillhouse.contract.failures import Blame, Failure, FieldError
 from stillhouse.contract.resources import Problem
 
 _LONGEST_QUOTE = 200
@@ -69,6 +69,16 @@ class StillhouseApiError(StillhouseClientError):
     def retryable(self) -> bool:
         """Whether the same request may succeed later, unchanged."""
         return self.problem.retryable
+
+
+def error_of_failure(failure: Failure, instance: str) -> StillhouseApiError:
+    """The error of something that has failed by now; `instance` is the path where it is kept."""
+    return StillhouseApiError(Problem(
+        type=f"urn:stillhouse:error:{failure.code}", title=failure.message,
+        status=HTTPStatus.UNPROCESSABLE_ENTITY if failure.blame is Blame.USER else HTTPStatus.INTERNAL_SERVER_ERROR,
+        detail=failure.message, instance=instance, code=failure.code, blame=failure.blame,
+        retryable=failure.retryable, param=failure.param,
+    ))
 
 
 def error_of(response: httpx.Response) -> StillhouseApiError:

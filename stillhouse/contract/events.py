@@ -6,11 +6,12 @@ A reader that meets a type it does not know gets an `UnknownEvent`.
 
 import math
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, WithJsonSchema
 
 from stillhouse.contract.failures import Failure
+from stillhouse.contract.plan import Note, Plan
 from stillhouse.contract.report import Report
 from stillhouse.contract.status import Phase, Request, Status
 
@@ -70,14 +71,10 @@ class Measured(_Event):
     values: dict[MetricName, MetricValue] = Field(max_length=128)
 
 
-class Noted(_Event):
+class Noted(Note, _Event):
     """Something a reader of the log should know: a decision, an inference, a warning."""
 
     type: Literal["note"] = "note"
-    level: Literal["info", "warning"] = "info"
-    code: str = Field(max_length=64, description="Stable name of the note.")
-    message: str = Field(max_length=4096)
-    data: dict[str, Any] = {}
 
 
 class CheckpointSaved(_Event):
@@ -113,6 +110,13 @@ class Finished(_Event):
     files: list[ProducedFile] = Field(max_length=16)
 
 
+class Planned(_Event):
+    """The trainer reached the end of a plan: preflight found nothing wrong."""
+
+    type: Literal["planned"] = "planned"
+    plan: Plan
+
+
 class Failed(_Event):
     """The trainer gave up."""
 
@@ -130,18 +134,19 @@ class UnknownEvent(_Event):
 
 # What a trainer may send up its pipe.
 TrainerEvent = Annotated[
-    PhaseStarted | Progressed | Measured | Noted | CheckpointSaved | Stopped | Finished | Failed,
+    PhaseStarted | Progressed | Measured | Noted | CheckpointSaved | Stopped | Finished | Planned | Failed,
     Field(discriminator="type"),
 ]
 Event = Annotated[
-    StatusChanged | PhaseStarted | Progressed | Measured | Noted | CheckpointSaved | Stopped | Finished | Failed,
+    StatusChanged | PhaseStarted | Progressed | Measured | Noted | CheckpointSaved | Stopped | Finished | Planned
+    | Failed,
     Field(discriminator="type"),
 ]
 TRAINER_EVENT: TypeAdapter[TrainerEvent] = TypeAdapter(TrainerEvent)
 EVENT: TypeAdapter[Event] = TypeAdapter(Event)
 
 # The events after which a trainer sends nothing more.
-LAST_WORDS = (Stopped, Finished, Failed)
+LAST_WORDS = (Stopped, Finished, Planned, Failed)
 
 
 class RecordedEvent(BaseModel):

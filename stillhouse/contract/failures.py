@@ -437,6 +437,7 @@ class TrainerCrashedError(StillhouseError):
     """The trainer ended without a last word; GET /jobs/{id}/logs shows what it printed."""
 
     code = "trainer_crashed"
+    http_status = HTTPStatus.INTERNAL_SERVER_ERROR
     blame = Blame.SYSTEM
     retryable = True
 
@@ -445,6 +446,7 @@ class WorkerLostError(StillhouseError):
     """The workers that ran this job were lost too often."""
 
     code = "worker_lost"
+    http_status = HTTPStatus.SERVICE_UNAVAILABLE
     blame = Blame.INFRASTRUCTURE
     retryable = True
 
@@ -453,5 +455,6 @@ class StagingFailedError(StillhouseError):
     """An input could not be brought to the worker intact."""
 
     code = "staging_failed"
+    http_status = HTTPStatus.SERVICE_UNAVAILABLE
     blame = Blame.INFRASTRUCTURE
     retryable = True

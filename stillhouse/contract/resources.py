@@ -6,6 +6,7 @@ from typing import Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from stillhouse.contract.failures import Blame, Failure, FieldError
+from stillhouse.contract.plan import Plan
 from stillhouse.contract.status import TERMINAL, Action, Phase, Status
 
 ArtifactKind = Literal["teacher", "data", "model", "state"]
@@ -87,6 +88,26 @@ class Job(Resource):
     def has_succeeded(self) -> bool:
         """Whether the compressed model is ready."""
         return self.status == Status.SUCCEEDED
+
+
+class Planning(Resource):
+    """A plan on its way, made, or failed, as GET /plans/{id} tells it."""
+
+    id: str
+    status: Status | str = Field(union_mode="left_to_right")
+    terminal: bool = Field(description="Whether the status is final.")
+    attempt: int = Field(description="How often a worker has begun this plan.")
+    losses: int = Field(default=0, description="How often its worker was lost.")
+    queue: QueuePlace | None = Field(default=None, description="Only while queued.")
+    plan: Plan | None = Field(default=None, description="Only when succeeded.")
+    error: Failure | None = Field(
+        default=None, description="Only when failed: what would have failed a job of this spec."
+    )
+    allowed_actions: list[Action | str] = []
+    spec: dict[str, Any] = Field(default={}, description="As it was sent.")
+    created_at: datetime
+    started_at: datetime | None = Field(default=None, description="When a worker first began it.")
+    finished_at: datetime | None = None
 
 
 class Artifact(Resource):

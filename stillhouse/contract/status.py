@@ -2,7 +2,10 @@
 
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Literal
+
+# A plan lives as a job does, but ends with preflight. It is not listed, and forgotten after a while.
+Kind = Literal["job", "plan"]
 
 
 class Status(StrEnum):

@@ -95,6 +95,29 @@ def test_sigkill_of_the_worker(fleet: Fleet) -> None:
     assert [path.name for path in worker.scratch.iterdir()] == ["pulse"], "what the dead worker left is swept"
 
 
+def test_sigkill_of_the_trainer_of_a_plan(fleet: Fleet) -> None:
+    worker = fleet.start_worker()
+    plan_id = fleet.submit(to="plans", steps=30, wait=0.1)
+    os.kill(worker.the_trainer(), signal.SIGKILL)
+    fleet.wait_for(plan_id, Status.SUCCEEDED)
+    row = fleet.desk.row(plan_id)
+    assert (row.attempt, row.losses) == (2, 1)
+
+
+def test_sigkill_of_the_worker_of_a_plan(fleet: Fleet) -> None:
+    worker = fleet.start_worker()
+    plan_id = fleet.submit(to="plans", steps=30, wait=0.1)
+    trainer = worker.the_trainer()
+    worker.kill()
+    wait_until(lambda: not is_alive(trainer))
+    assert fleet.desk.row(plan_id).status == Status.RUNNING, "only the lease says that the worker is gone"
+    fleet.start_worker()
+    fleet.wait_for(plan_id, Status.SUCCEEDED)
+    row = fleet.desk.row(plan_id)
+    assert (row.attempt, row.losses) == (2, 1)
+    assert row.plan is not None
+
+
 @pytest.mark.parametrize(
     ("number", "to_group"), [(signal.SIGTERM, False), (signal.SIGTERM, True), (signal.SIGINT, True)]
 )

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from stillhouse.contract.events import CheckpointSaved, Finished, Stopped, TrainerEvent
+from stillhouse.contract.events import CheckpointSaved, Finished, Planned, Stopped, TrainerEvent
 from stillhouse.contract.spec import JobSpec
 from tests.fixtures.lessons import TEST, TRAIN, Lesson, asked_at, never
 from worker.engine import pipeline
@@ -53,3 +53,12 @@ def test_a_stopped_job_goes_on_on_cuda(lesson: Lesson) -> None:
     saved = [event for event in events if isinstance(event, CheckpointSaved)][-1]
     checkpoint = lesson.folder / "first" / saved.file
     assert isinstance(run(lesson, spec, name="second", checkpoint=checkpoint)[-1], Finished)
+
+
+def test_a_plan_is_made_on_cuda(lesson: Lesson) -> None:
+    *_, last = pipeline.plan(lesson.spec(), lesson.inputs, lesson.folder, device="cuda:0", requested=never)
+    assert isinstance(last, Planned)
+    memory = last.plan.memory
+    assert memory.available is not None
+    assert memory.device_total == torch.cuda.get_device_properties(0).total_memory
+    assert memory.available < memory.device_total

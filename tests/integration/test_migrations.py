@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from alembic.util import CommandError
 from sqlalchemy import inspect, text
+from sqlalchemy.exc import IntegrityError
 
 from app.kit import migrate
 from app.kit.database import Database
@@ -47,6 +48,32 @@ def test_upgrade_downgrade_upgrade(empty_url: str) -> None:
     migrate.upgrade(empty_url)
     migrate.check(empty_url)
     assert migrate.is_current(database)
+    database.dispose()
+
+
+def test_jobs_of_the_release_before_stay_jobs_and_plans_never_become_any(empty_url: str) -> None:
+    migrate.upgrade(empty_url, "0001")
+    database = Database(empty_url)
+    with database.writing() as session:
+        session.execute(text(
+            "INSERT INTO jobs (id, owner, labels, spec, spec_version, queue, priority, status, attempt, losses, "
+            "last_seq, created_at, percent, latest_metrics) VALUES ('job_1', 'ann', '{}', '{}', 1, 'cpu', 0, "
+            "'queued', 0, 0, 1, '2030-01-01 00:00:00.000000', 0, '{}')"
+        ))
+        session.execute(text(
+            "INSERT INTO job_events (job_id, seq, attempt, at, type, body) "
+            "VALUES ('job_1', 1, 0, '2030-01-01 00:00:00.000000', 'status', '{}')"
+        ))
+    migrate.upgrade(empty_url)
+    with database.writing() as session:
+        assert session.execute(text("SELECT id, kind, plan FROM jobs")).all() == [("job_1", "job", None)]
+        session.execute(text("UPDATE jobs SET kind = 'plan'"))
+        with pytest.raises(IntegrityError), session.begin_nested():
+            session.execute(text("UPDATE jobs SET kind = 'other'"))
+    migrate.downgrade(empty_url, "0001")
+    with database.reading() as session:
+        for table in ("jobs", "job_events"):
+            assert session.execute(text(f"SELECT count(*) FROM {table}")).scalar() == 0  # noqa: S608 - named here
     database.dispose()
 
 

@@ -47,10 +47,16 @@ class Courses:
             seed=derive_seed(self._spec.seed, "teacher"),
         )
 
-    def student(self, teacher: Teacher, soft_labels: Tensors, *, rehearsed: bool = False) -> Course:
-        """The student that learns from the teacher. A rehearsed one needs no soft labels of the training split."""
+    def student(
+        self, teacher: Teacher, soft_labels: Tensors, *, rehearsed: bool = False, objective: Objective | None = None
+    ) -> Course:
+        """The student that learns from the teacher, by the spec's objective where none is given.
+
+        A rehearsed one needs no soft labels of the training split.
+        """
+        objective = objective or self._spec.effective_objective
         return self._course(
-            Phase.DISTILLING, self._prepared.student, self._spec.training, self._spec.effective_objective,
+            Phase.DISTILLING, self._prepared.student, self._spec.training, objective,
             metric=self._prepared.metric, seed=self._spec.seed, teacher=teacher, soft_labels=soft_labels,
             rehearsed=rehearsed,
         )

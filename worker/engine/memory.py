@@ -1,13 +1,14 @@
 """How much memory there is, asked before it is used: a kernel that has promised too much kills without a word."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from stillhouse.contract.failures import OutOfMemoryError
-from stillhouse.contract.spec import Architecture, Training
+from stillhouse.contract.spec import Architecture, Sgd, Training
 from stillhouse.models import build
 
 MEMINFO = Path("/proc/meminfo")
@@ -17,7 +18,12 @@ KIB = 1024
 
 def available_bytes() -> int | None:
     """What this process may still allocate, by the machine and by its control group; None where nobody tells."""
-    return min([*_of_machine(), *_of_group()], default=None)
+    return min([*_meminfo("MemAvailable"), *_of_group()], default=None)
+
+
+def installed_bytes() -> int | None:
+    """What the machine has in all, or its control group is given, if that is less; None where nobody tells."""
+    return min([*_meminfo("MemTotal"), *_group_limit()], default=None)
 
 
 def check_memory(needed: int, what: str, param: str | None = None) -> None:
@@ -35,33 +41,42 @@ def check_training_memory(architecture: Architecture, training: Training, *, par
         model = build(
             architecture, input_shape=architecture.input_shape or (), num_classes=architecture.num_classes or 0
         )
-    moments = 1 if training.optimizer.kind == "sgd" else 2
+    moments = num_moments(training)
     averages = 1 if training.ema_decay else 0
     # Beside weights and gradients: the selected weights, and those of the model that was evaluated with them.
     copies = 4 + moments + averages
     check_memory(copies * _num_bytes(model), f"training a model of {_num_bytes(model):,} bytes", param)
 
 
+def num_moments(training: Training) -> int:
+    """Values that the optimiser keeps for each weight."""
+    optimizer = training.optimizer
+    if isinstance(optimizer, Sgd):
+        return 1 if optimizer.momentum else 0
+    return 2
+
+
 def _num_bytes(model: nn.Module) -> int:
     return sum(parameter.nbytes for parameter in model.parameters())
 
 
-def _of_machine() -> Iterator[int]:
+def _meminfo(entry: str) -> Iterator[int]:
     try:
         lines = MEMINFO.read_text("ascii").splitlines()
     except OSError:
         return
     for line in lines:
         name, _, value = line.partition(":")
-        if name == "MemAvailable":
+        if name == entry:
             yield int(value.split()[0]) * KIB
 
 
 def _of_group() -> Iterator[int]:
-    try:
-        limit = (CGROUP / "memory.max").read_text("ascii").strip()
-        used = int((CGROUP / "memory.current").read_text("ascii"))
-    except (OSError, ValueError):
-        return
-    if limit != "max":
-        yield max(int(limit) - used, 0)
+    for limit in _group_limit():
+        with suppress(OSError, ValueError):
+            yield max(limit - int((CGROUP / "memory.current").read_text("ascii")), 0)
+
+
+def _group_limit() -> Iterator[int]:
+    with suppress(OSError, ValueError):  # no control group, or "max": no limit
+        yield int((CGROUP / "memory.max").read_text("ascii"))

@@ -1,13 +1,13 @@
 """The engine's one entry: preflight, teacher, soft labels, student, control, evaluation, export."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from stillhouse.contract.events import Finished, Noted, Stopped, TrainerEvent
+from stillhouse.contract.events import Finished, Noted, Planned, Stopped, TrainerEvent
 from stillhouse.contract.failures import OutOfMemoryError
 from stillhouse.contract.spec import JobSpec, TrainTeacher
 from stillhouse.contract.status import Phase, Request
@@ -20,6 +20,7 @@ from worker.engine.export import Evaluation, export_bundle
 from worker.engine.launch import launch
 from worker.engine.loop import distill
 from worker.engine.numerics import Numerics
+from worker.engine.plan import make_plan
 from worker.engine.preflight import prepare, untrained
 from worker.engine.prepared import Prepared
 from worker.engine.profile import Journey
@@ -57,10 +58,28 @@ def run(
 
 def run_alone(job: "Job", checkpoint: Path | None) -> Iterator[TrainerEvent]:
     """Do the job in this process, alone or beside others like it."""
+    yield from _to_its_end(job.run(checkpoint))
+
+
+def plan(
+    spec: JobSpec,
+    inputs: Mapping[str, Path],
+    scratch: Path,
+    *,
+    device: str,
+    requested: Callable[[], Request | None],
+) -> Iterator[TrainerEvent]:
+    """Run the job's preflight alone, and tell what the job would do. Ends with Planned or Stopped.
+
+    Raises the StillhouseError that would have failed the job.
+    """
+    yield from _to_its_end(Job(spec, inputs, scratch, device=device, requested=requested).plan())
+
+
+def _to_its_end(events: Iterable[TrainerEvent]) -> Iterator[TrainerEvent]:
+    """The events, with a last word also where the engine was stopped; a want of memory gets its name."""
     try:
-        yield from job.train(checkpoint)
-        if job.ranks.is_first:
-            yield from job.conclude()
+        yield from events
     except StopRequestedError as stop:
         yield Stopped(request=stop.request)
     except (MemoryError, torch.OutOfMemoryError) as error:
@@ -87,6 +106,13 @@ class Job:
         self.prepared: Prepared
         self.courses: Courses
         self.teacher: Teacher
+        self.tried: Mapping[Numerics, float] = {}  # seconds of a step, by the ways to compute that were measured
+
+    def run(self, checkpoint: Path | None) -> Iterator[TrainerEvent]:
+        """The whole job. Of several processes one concludes."""
+        yield from self.train(checkpoint)
+        if self.ranks.is_first:
+            yield from self.conclude()
 
     def train(self, checkpoint: Path | None) -> Iterator[TrainerEvent]:
         """Everything up to the last step: preflight, teacher, soft labels, student and control."""
@@ -99,6 +125,14 @@ class Job:
         yield from self._train(courses.student(self.teacher, self.keeper.soft_labels))
         if self.spec.trains_control:
             yield from self._train(courses.control(self.keeper.soft_labels))
+
+    def plan(self) -> Iterator[TrainerEvent]:
+        """Preflight, and what it found."""
+        yield from self._preflight(None)
+        if request := self.requested():  # nothing is worth a checkpoint
+            raise StopRequestedError(request)
+        teacher, expected = self._rehearsing_teacher(), self.journey.expected
+        yield Planned(plan=make_plan(self.spec, self.prepared, self.courses, teacher, self.tried, expected))
 
     def conclude(self) -> Iterator[TrainerEvent]:
         """Evaluate all, export the student and prove the export."""
@@ -126,7 +160,7 @@ class Job:
         yield self.journey.enter(Phase.PREFLIGHT)
         self.prepared = prepare(self.spec, self.inputs, self.device, self.ranks.size)
         self.courses = Courses(self.spec, self.prepared, self.device, self.ranks)
-        rehearsed = self.prepared.teacher or untrained(self.prepared, self.device)
+        rehearsed = self._rehearsing_teacher()
         yield from self.prepared.notes()
         resumed = self._resume(checkpoint) if checkpoint is not None else None
         yield from self._choose_numerics(rehearsed)
@@ -138,14 +172,17 @@ class Job:
         if resumed is not None:
             yield resumed
 
+    def _rehearsing_teacher(self) -> Teacher:
+        return self.prepared.teacher or untrained(self.prepared, self.device)
+
     def _choose_numerics(self, teacher: Teacher) -> Iterator[TrainerEvent]:
         if self.snapshot.numerics is not None:
             self.courses.numerics = replace(self.courses.numerics, **self.snapshot.numerics)
         else:
-            chosen, seconds = choose_numerics(self.spec, self.courses, teacher, self.device)
+            chosen, self.tried = choose_numerics(self.spec, self.courses, teacher, self.device)
             self.courses.numerics = replace(self.ranks.agree(chosen), device=self.device)
-            if seconds:
-                yield _tell_numerics(self.courses.numerics, seconds)
+            if self.tried:
+                yield _tell_numerics(self.courses.numerics, self.tried)
         self.keeper.numerics = self.courses.numerics.facts()
 
     def _resume(self, checkpoint: Path) -> Noted:
@@ -204,13 +241,14 @@ class Job:
             raise StopRequestedError(request)
 
 
-def _tell_numerics(numerics: Numerics, seconds: Mapping[str, float]) -> Noted:
-    tried = ", ".join(f"{what}: {1000 * took:.1f} ms" for what, took in seconds.items())
+def _tell_numerics(numerics: Numerics, tried: Mapping[Numerics, float]) -> Noted:
+    seconds = {f"{way.precision}, {way.memory_format}": took for way, took in tried.items()}
+    listed = ", ".join(f"{what}: {1000 * took:.1f} ms" for what, took in seconds.items())
     return Noted(
         code="numerics",
         message=f"The student computes in {numerics.precision}, images in memory {numerics.memory_format}; a step took "
-        f"{tried}.",
-        data={**numerics.facts(), "seconds_per_step": dict(seconds)},
+        f"{listed}.",
+        data={**numerics.facts(), "seconds_per_step": seconds},
     )
 
 

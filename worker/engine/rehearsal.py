@@ -56,8 +56,8 @@ def _time_labels(prepared: Prepared, teacher: Teacher, ids: Tensor, device: str)
 
 def choose_numerics(
     spec: JobSpec, courses: Courses, teacher: Teacher, device: str
-) -> tuple[Numerics, dict[str, float]]:
-    """How the student is to compute, and the seconds of a step that were measured, by what was tried.
+) -> tuple[Numerics, dict[Numerics, float]]:
+    """How the student is to compute, and the seconds of a step by each way that was measured.
 
     Small steps are not measured: a stopwatch must not decide their bits, and there is little to gain.
     """
@@ -73,7 +73,7 @@ def choose_numerics(
     seconds = {numerics: time_step(replace(course, numerics=numerics), device) for numerics in tried}
     best = min(tried, key=seconds.__getitem__)
     chosen = best if seconds[usual] >= WORTH_IT * seconds[best] else usual
-    return chosen, {f"{numerics.precision}, {numerics.memory_format}": took for numerics, took in seconds.items()}
+    return chosen, seconds
 
 
 def time_step(course: Course, device: str) -> float:

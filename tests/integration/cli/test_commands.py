@@ -1,16 +1,21 @@
 """Commands against a service that answers as the test says: what is printed where, and how they exit."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import Result
 
+from stillhouse.contract.plan import Plan
+from tests.fixtures.plans import small_plan
 from tests.fixtures.scripted_service import Reply, ScriptedService, a_job, a_stream, an_event, as_json, problem
 from tests.integration.cli.conftest import Run
 
 JOB = "job_00000000000000000001"
+ART = "art_00000000000000000001"
 SPEC = '{"teacher": {}}'
 
 
@@ -205,3 +210,92 @@ def test_a_secret_is_printed_alone(service: ScriptedService, run: Run) -> None:
     service.on("POST", "/keys", as_json(made, 201))
     result = run("keys", "create", "ci")
     assert (result.exit_code, result.stdout) == (0, "sk_abcdef\n")
+
+
+# Plans
+
+PLAN = "plan_00000000000000000001"
+
+
+def planning(status: str, **fields: Any) -> dict[str, Any]:  # noqa: ANN401 - fields of a plan's resource
+    return {
+        "id": PLAN, "status": status, "terminal": status in {"succeeded", "failed", "cancelled"}, "attempt": 1,
+        "created_at": "2026-01-02T03:04:05Z", **fields,
+    }
+
+
+def planned(service: ScriptedService) -> None:
+    service.on("POST", "/plans", as_json(planning("succeeded", plan=small_plan().model_dump(mode="json"))))
+
+
+def test_plan_shows_what_a_job_would_take(service: ScriptedService, run: Run) -> None:
+    planned(service)
+    result = run("plan", "-", stdin=SPEC)
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(service.seen[0].body) == {"teacher": {}}
+    shown = " ".join(result.stdout.split())
+    for told in (
+        "cnn 1-16-10 │ mlp 784-64-10", "50,890", "203.6 kB", "50,816",
+        "image_classification on [1, 28, 28], 10 classes", "train 5,400 samples, given",
+        "kl 2.50 on the first batch, 75 % of the gradient", "soft labels stored. The samples are the same",
+        "128 samples in 0.500 ms, float32, contiguous",
+        "about 6.6 s on cpu: distilling 0.6 s, exporting 6.0 s, 1,260 steps of distilling",
+        "about 21.7 MB; 8.0 GB are free",
+    ):
+        assert told in shown
+    assert "the [data] is odd" in result.stderr
+
+
+def test_plan_answers_programs_with_the_plan_alone(service: ScriptedService, run: Run) -> None:
+    planned(service)
+    result = run("plan", "-", "--json", stdin=SPEC)
+    assert Plan.model_validate_json(result.stdout) == small_plan()
+
+
+def test_plan_without_a_teacher_module_shows_the_student_alone(service: ScriptedService, run: Run) -> None:
+    made = small_plan(teacher=None).model_dump(mode="json")
+    service.on("POST", "/plans", as_json(planning("succeeded", plan=made)))
+    result = run("plan", "-", stdin=SPEC)
+    assert result.exit_code == 0
+    assert "teacher" not in result.stdout
+
+
+def test_plan_drafts_a_spec_from_options(service: ScriptedService, run: Run, tmp_path: Path) -> None:
+    planned(service)
+    np.savez(tmp_path / "train.npz", inputs=np.zeros((2, 3)), labels=np.zeros(2, int))
+    artifact = {
+        "id": ART, "kind": "data", "name": "train.npz", "format": "npz", "size": 1,
+        "created_at": "2026-01-02T03:04:05Z",
+        "sha256": hashlib.sha256((tmp_path / "train.npz").read_bytes()).hexdigest(),
+    }
+    service.on("POST", "/artifacts", as_json(artifact, 201))
+    result = run("plan", ART, "--student", "mlp:8", "--data", str(tmp_path), "--epochs", "3", "--json")
+    assert result.exit_code == 0, result.stderr
+    (asked,) = service.requests("POST", "/plans")
+    assert json.loads(asked.body) == {
+        "teacher": {"kind": "checkpoint", "artifact": ART}, "student": {"kind": "mlp", "hidden": [8]},
+        "data": {"kind": "npz", "train": {"artifact": ART, "inputs": "inputs", "labels": "labels"}},
+        "training": {"epochs": 3},
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["plan"], "Missing argument"),
+        (["plan", "no-such-file.json"], "there is no file no-such-file.json"),
+        (["plan", "job.json", "--epochs", "3"], "--epochs cannot be given beside a job spec"),
+        (["plan", "x.safetensors", "--data", "."], "there is no teacher file"),
+    ],
+)
+def test_plan_says_what_to_write_instead(run: Run, arguments: list[str], told: str) -> None:
+    result = run(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert told in " ".join(result.stderr.replace("│", " ").split())
+
+
+def test_a_plan_that_finds_a_mistake_exits_with_3_and_names_the_field(service: ScriptedService, run: Run) -> None:
+    service.on("POST", "/plans", problem(422, "weights_mismatch", "missing: head", param="/teacher/architecture"))
+    result = run("plan", "-", stdin=SPEC)
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert result.stderr.splitlines()[-2:] == ["error: missing: head. [weights_mismatch]", "  at teacher.architecture"]

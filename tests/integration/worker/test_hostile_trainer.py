@@ -60,6 +60,19 @@ def test_only_plain_files_of_the_scratch_folder_become_results(
         assert {artifact.kind for artifact in artifacts.page(session, "ann").rows} == {"data"}
 
 
+@pytest.mark.parametrize(("queue", "attack"), [("cpu", "planned"), ("plans", "finished")])
+def test_a_job_does_not_end_as_a_plan_nor_a_plan_as_a_job(
+    hostile_shop: Workshop, office: Desk, queue: str, attack: str
+) -> None:
+    job_id = office.submit(queue=queue, labels={"attack": attack})
+    serve(hostile_shop, queue)
+    row = office.row(job_id)
+    assert row.error is not None
+    assert (row.status, row.error["code"], row.plan, row.report) == (Status.FAILED, "trainer_crashed", None, None)
+    with office.db.reading() as session:
+        assert {artifact.kind for artifact in artifacts.page(session, "ann").rows} == {"data"}
+
+
 def test_who_stops_unasked_is_lost_not_cancelled(hostile_shop: Workshop, office: Desk) -> None:
     job_id = office.submit(labels={"attack": "unasked"})
     serve(hostile_shop, "cpu")

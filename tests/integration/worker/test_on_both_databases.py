@@ -10,8 +10,20 @@ from app.settings import Settings
 from stillhouse.contract.status import Status
 from tests.fixtures.jobs import Desk
 from tests.fixtures.noop_engine import count
+from tests.fixtures.plans import small_plan
 from worker.supervisor import serve
 from worker.workshop import Workshop
+
+
+def test_a_plan_is_made(shop: Workshop, config: Settings, desk: Desk) -> None:
+    logging.getLogger("app.doorbell").setLevel(logging.ERROR)
+    there = replace(shop, settings=config, db=desk.db, stores=desk.stores)
+    plan_id = desk.submit(queue="plans")
+    serve(there, "plans")
+    row = desk.row(plan_id)
+    assert (row.status, row.attempt) == (Status.SUCCEEDED, 1)
+    assert row.plan is not None
+    assert row.plan["student"] == small_plan().student.model_dump()
 
 
 def test_a_killed_job_is_resumed_and_succeeds(shop: Workshop, config: Settings, desk: Desk) -> None:

@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from app.jobs import life
+from app.jobs.models import JobRow
 from app.kit.clock import now
 from stillhouse.contract.status import Status
 from tests.fixtures.jobs import Desk
@@ -58,6 +59,33 @@ def test_no_more_is_rung_than_there_is_room_for(shop: Workshop, office: Desk, ri
     assert shop.devices.take(2)
     reaper.ring_again(shop)
     assert len(rings) == 2
+
+
+def test_a_plan_is_rung_however_many_jobs_wait(shop: Workshop, office: Desk, rings: Rings) -> None:
+    for _ in range(5):
+        office.set(office.submit(), rung_at=None)
+    plan_id = office.submit(queue="plans")
+    office.set(plan_id, rung_at=None)
+    assert shop.devices.take()
+    reaper.ring_again(shop)
+    assert rings == [("plans", plan_id)]
+
+
+def test_old_plans_are_forgotten(shop: Workshop, office: Desk) -> None:
+    shop = replace(shop, settings=shop.settings.model_copy(update={"reap_seconds": 0.01, "plan_hours": 2.0}))
+    old, young = office.submit(queue="plans"), office.submit(queue="plans")
+    office.set(old, created_at=now(-2 * 3600 - 1))
+    office.set(young, created_at=now(-2 * 3600 + 60))
+    thread = reaper.start(shop)
+    wait_until(lambda: not exists(office, old))
+    shop.draining.set()
+    thread.join(10)
+    assert exists(office, young)
+
+
+def exists(office: Desk, job_id: str) -> bool:
+    with office.db.reading() as session:
+        return session.get(JobRow, job_id) is not None
 
 
 def test_the_rounds_go_on_after_an_outage_and_let_the_living_renew_first(

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -54,6 +55,14 @@ def log_of(office: Desk, job_id: str) -> str:
 def error_of(row: JobRow) -> dict[str, Any]:
     assert row.error is not None
     return row.error
+
+
+def seen_by(office: Desk, plan_id: str) -> dict[str, Any]:
+    """What the trainer of a plan saw."""
+    plan = office.row(plan_id).plan
+    assert plan is not None
+    found: dict[str, Any] = plan["notes"][0]["data"]
+    return found
 
 
 def steps(office: Desk, job_id: str) -> int:
@@ -312,6 +321,76 @@ def test_the_plan_slot_takes_no_training_job(shop: Workshop, office: Desk) -> No
     job_id = office.submit()
     serve(shop, "plans")
     assert office.row(job_id).status == Status.QUEUED
+
+
+def test_a_plan_runs_on_few_threads_and_is_the_first_to_go(shop: Workshop, office: Desk) -> None:
+    plan_id = office.submit(queue="plans")
+    serve(shop, "plans")
+    seen = seen_by(office, plan_id)
+    assert (seen["device"], seen["oom"].strip()) == ("cpu", "1000")
+    assert seen["environment"]["OMP_NUM_THREADS"] == str(shop.num_plan_threads)
+    assert shop.num_plan_threads <= max(1, shop.num_threads / 2)
+    assert "planning on cpu" in log_of(office, plan_id)
+    assert office.statuses(plan_id) == ["queued", "running", "succeeded"]
+    assert (list(shop.settings.scratch_folder.iterdir()), shop.plans.num_free) == ([], 1)
+
+
+def test_a_plan_for_a_gpu_is_made_where_one_is(shop: Workshop, office: Desk) -> None:
+    plan_id = office.submit(queue="plans-gpu")
+    serve(shop, "plans")
+    serve(shop, "plans-gpu")
+    assert office.row(plan_id).status == Status.QUEUED, "this worker has no GPU"
+    shop = replace(shop, settings=shop.settings.model_copy(update={"queues": ["cpu", "gpu"]}), devices=Slots(2))
+    assert shop.devices.take() == (0,)
+    serve(shop, "plans")
+    assert seen_by(office, plan_id)["device"] == "cuda:0"
+
+
+def test_a_killed_plan_is_tried_again(shop: Workshop, office: Desk) -> None:
+    plan_id = office.submit(queue="plans", labels={"noop.steps": "30", "noop.wait": "0.1"})
+    with serving(shop, "plans"):
+        wait_until(lambda: len(trainers(shop)) == 1)
+        (first,) = trainers(shop)
+        os.kill(int(first), signal.SIGKILL)
+    row = office.row(plan_id)
+    assert (row.status, row.attempt, row.losses) == (Status.SUCCEEDED, 2, 1)
+    assert row.plan is not None
+
+
+def test_a_plan_that_always_dies_fails(shop: Workshop, office: Desk) -> None:
+    plan_id = office.submit(queue="plans", labels={"noop.die": "exit", "noop.die_at": "1"})
+    serve(shop, "plans")
+    row = office.row(plan_id)
+    assert (row.status, row.attempt, error_of(row)["code"]) == (Status.FAILED, 3, "worker_lost")
+
+
+def test_what_preflight_finds_is_the_error_of_the_plan(shop: Workshop, office: Desk) -> None:
+    plan_id = office.submit(queue="plans", labels={"noop.die": "user", "noop.die_at": "0"})
+    serve(shop, "plans")
+    row = office.row(plan_id)
+    assert (row.status, error_of(row)["code"], row.attempt, row.plan) == (Status.FAILED, "diverged", 1, None)
+
+
+def test_draining_gives_a_plan_to_another_worker(shop: Workshop, office: Desk) -> None:
+    plan_id = office.submit(queue="plans", labels={"noop.steps": "60", "noop.wait": "0.05"})
+    with serving(shop, "plans"):
+        wait_until(lambda: len(trainers(shop)) == 1)
+        shop.draining.set()
+    row = office.row(plan_id)
+    assert (row.status, row.losses, row.checkpoint_artifact_id) == (Status.QUEUED, 0, None)
+    shop.draining.clear()
+    serve(shop, "plans")
+    assert office.row(plan_id).status == Status.SUCCEEDED
+
+
+def test_cancelling_stops_a_plan(shop: Workshop, office: Desk) -> None:
+    plan_id = office.submit(queue="plans", labels=LONG)
+    with serving(shop, "plans"):
+        wait_until(lambda: len(trainers(shop)) == 1)
+        with office.db.writing() as session:
+            assert service.cancel(session, "ann", plan_id, "plan").status == Status.CANCELLING
+    assert office.row(plan_id).status == Status.CANCELLED
+    assert trainers(shop) == set()
 
 
 def test_two_slots_run_two_jobs_side_by_side(shop: Workshop, office: Desk) -> None:

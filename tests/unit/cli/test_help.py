@@ -14,8 +14,8 @@ HEAVY = {"torch", "numpy", "PIL", "safetensors", "app", "worker", "sqlalchemy", 
 def test_help_lists_every_command_and_every_exit_status() -> None:
     told = CliRunner().invoke(app, ["--help"]).stdout
     for command in (
-        "up", "distill", "predict", "submit", "watch", "list", "show", "cancel", "download", "report", "logs", "upload",
-        "artifacts", "keys",
+        "up", "distill", "predict", "plan", "submit", "watch", "list", "show", "cancel", "download", "report", "logs",
+        "upload", "artifacts", "keys",
     ):
         assert f" {command} " in told
     assert all(f"{status} " in told for status in (0, 1, 2, 3, 4, 5, 130))

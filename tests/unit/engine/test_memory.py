@@ -8,7 +8,7 @@ from stillhouse.contract.spec import AdamW, Mlp, Sgd, Training
 from stillhouse.models import complete
 from tests.fixtures.lessons import TRAIN, Lesson
 from worker.engine import memory
-from worker.engine.memory import available_bytes, check_training_memory
+from worker.engine.memory import available_bytes, check_training_memory, installed_bytes
 from worker.engine.preflight import prepare
 
 
@@ -32,9 +32,17 @@ def test_the_tighter_limit_counts(machine: Path, limit: str | None, used: str | 
     assert available_bytes() == available
 
 
+@pytest.mark.parametrize(("limit", "installed"), [(None, 9999 * 1024), ("max", 9999 * 1024), ("1000", 1000)])
+def test_a_control_group_has_no_more_than_it_is_given(machine: Path, limit: str | None, installed: int) -> None:
+    if limit is not None:
+        (machine / "memory.max").write_text(f"{limit}\n")
+    assert installed_bytes() == installed
+
+
 def test_where_nobody_tells_nothing_is_refused(machine: Path) -> None:
     (machine / "meminfo").unlink()
     assert available_bytes() is None
+    assert installed_bytes() is None
     memory.check_memory(2**60, "a dream")
 
 

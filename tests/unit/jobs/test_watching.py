@@ -174,7 +174,7 @@ def test_nothing_is_kept_or_read_when_all_have_left() -> None:
         stream = watchers.watch(JOB, 0)
         await anext(stream)
         await anext(stream)
-        await stream.aclose()  # type: ignore[attr-defined]  # an async generator, as Starlette closes it
+        await stream.aclose()
         num_reads = log.num_reads
         watchers.ring(JOB)
         await asyncio.sleep(0.2)
