@@ -204,3 +204,10 @@ def test_limits_are_those_of_the_type_or_of_the_training_split() -> None:
     assert measure_limits(values, train, "uint8") == (0, 255)
     assert measure_limits(values, train, "bool") == (0, 1)
     assert measure_limits((values * 100).int(), train, "int32")[1] == float((values * 100).int()[train].max())
+
+
+def test_images_that_are_all_of_one_value_stay_finite() -> None:
+    images = torch.full((60, 3, 6, 6), 2.5)
+    transforms = (Jitter(saturation=0.5, hue=0.5), RandomAugment(num_ops=8), Noise())
+    for transform in transforms:
+        assert bool(show(images, torch.arange(60), transform, limits=(2.5, 2.5)).images.isfinite().all())

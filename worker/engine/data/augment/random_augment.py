@@ -17,7 +17,6 @@ _DEGREES = 30.0
 _FACTOR = 0.9  # of brightness, contrast, saturation and sharpness, from 1 to either side
 _POSTERIZED_BITS = 4  # of 8
 _LEVELS = 256
-_KERNEL_SIDE = 3
 
 
 def random_augment(images: Tensor, draws: Tensor, limits: Limits, *, num_ops: int, magnitude: float) -> Tensor:
@@ -79,8 +78,6 @@ def _saturate(values: Tensor, strengths: Tensor, span: float) -> None:
 
 def _sharpen(values: Tensor, strengths: Tensor, span: float) -> None:
     """Multiply the distance to the smoothed image; an image's outermost pixels stay as they are."""
-    if min(values.shape[2:]) < _KERNEL_SIDE:
-        return
     factors = (1 + _FACTOR * strengths)[:, None, None, None]
     rows = values[:, :, :-2] + values[:, :, 1:-1] + values[:, :, 2:]
     around = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]
