@@ -1,14 +1,24 @@
 """What the student is trained to minimise: a weighted list of terms."""
 
-from typing import Annotated, Self
+from collections.abc import Mapping, Sequence
+from typing import Annotated, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
 from stillhouse.contract.spec.base import Section
-from stillhouse.contract.spec.logit_terms import CrossEntropy, Kl, LogitTerm
-from stillhouse.contract.spec.term import FeatureTerm
+from stillhouse.contract.spec.feature_terms import CosineDistance, LayerTerm
+from stillhouse.contract.spec.logit_terms import (
+    Bce,
+    BinaryCrossEntropy,
+    CrossEntropy,
+    Kl,
+    LogitTerm,
+    Mse,
+    SquaredError,
+)
+from stillhouse.contract.spec.term import FeatureTerm, TaskKind
 
-Term = Annotated[LogitTerm, Field(discriminator="kind")]
+Term = Annotated[LogitTerm | LayerTerm, Field(discriminator="kind")]
 
 
 class Objective(Section):
@@ -47,6 +57,41 @@ class Objective(Section):
         return any(isinstance(term, FeatureTerm) and term.pairs for term in self.active)
 
 
-def usual_objective(*, is_labelled: bool) -> Objective:
+class _Usual(NamedTuple):
+    """The first choices for a task."""
+
+    soft: Sequence[type[Kl] | type[Bce] | type[Mse] | type[CosineDistance]]
+    hard: type[CrossEntropy] | type[BinaryCrossEntropy] | type[SquaredError] | None
+
+
+_USUAL: Mapping[TaskKind, _Usual] = {
+    "classification": _Usual([Kl], CrossEntropy),
+    "multi_label": _Usual([Bce], BinaryCrossEntropy),
+    "regression": _Usual([Mse], SquaredError),
+    "embedding": _Usual([Mse, CosineDistance], None),
+}
+
+
+def usual_objective(task: TaskKind = "classification", *, is_labelled: bool) -> Objective:
     """What is trained where a spec does not say: soft labels, with the true labels where there are any."""
-    return Objective(terms=[Kl(), CrossEntropy(weight=0.5)] if is_labelled else [Kl()])
+    soft, hard = _USUAL[task]
+    return Objective(terms=[*(term() for term in soft), *([hard(weight=0.5)] if is_labelled and hard else [])])
+
+
+def misfits(objective: Objective, task: TaskKind) -> list[tuple[int, str]]:
+    """The terms with weight that mean nothing for a task: their places in `terms`, and what to do instead."""
+    return [
+        (place, f"{term.kind} is a term for {_listed(term.tasks)}, not for {task}; {_instead(term, task)}")
+        for place, term in enumerate(objective.terms)
+        if term.weight > 0 and task not in term.tasks
+    ]
+
+
+def _instead(term: Term, task: TaskKind) -> str:
+    soft, hard = _USUAL[task]
+    chosen = soft[0] if term.needs_teacher else hard
+    return f"use {chosen.model_fields['kind'].default}" if chosen else "leave it out, for there are no true labels"
+
+
+def _listed(tasks: frozenset[TaskKind]) -> str:
+    return " and ".join(sorted(tasks))

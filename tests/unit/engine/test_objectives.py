@@ -26,6 +26,8 @@ LABELS = torch.tensor([0, 3, 7, 9])
 VIEWS = Views(STUDENT, TEACHER, LABELS)
 
 Function = Callable[..., Tensor]
+SOFTENED = {"kl", "bce"}  # terms with a temperature
+ROWS = {"binary_cross_entropy", "squared_error"}  # terms whose labels are a row per item
 
 
 @pytest.mark.parametrize(
@@ -49,10 +51,22 @@ def by_hand(kind: str, student: Any, teacher: Any, labels: Any, temperature: flo
         powers = np.exp(logits - logits.max())
         return powers / powers.sum()
 
+    def entropy(truth: Any, row: Any) -> Any:  # noqa: ANN401
+        chance = 1 / (1 + np.exp(-row))
+        return -np.sum(truth * np.log(chance) + (1 - truth) * np.log(1 - chance))
+
     items = []
     for row, taught, label in zip(student, teacher, labels, strict=True):
         if kind == "mse":
             items.append(np.mean((row - taught) ** 2))
+        elif kind == "squared_error":
+            items.append(np.mean((row - label) ** 2))
+        elif kind == "cosine":
+            items.append(1 - row @ taught / np.sqrt((row @ row) * (taught @ taught)))
+        elif kind == "binary_cross_entropy":
+            items.append(entropy(label, row))
+        elif kind == "bce":
+            items.append(temperature**2 * entropy(1 / (1 + np.exp(-taught / temperature)), row / temperature))
         elif kind == "cross_entropy":
             items.append(-np.log(softmax(row)[label]))
         else:
@@ -66,9 +80,9 @@ def by_hand(kind: str, student: Any, teacher: Any, labels: Any, temperature: flo
 def test_an_independent_formula_agrees(kind: str, items: int) -> None:
     random = np.random.default_rng(items)
     student, teacher = random.normal(size=(2, items, 5)) * 3
-    labels = random.integers(0, 5, items)
+    labels = random.integers(0, 2, (items, 5)) if kind in ROWS else random.integers(0, 5, items)
     views = Views(torch.from_numpy(student), torch.from_numpy(teacher), torch.from_numpy(labels))
-    arguments = {"temperature": 3.0} if kind == "kl" else {}
+    arguments = {"temperature": 3.0} if kind in SOFTENED else {}
     expected = by_hand(kind, student, teacher, labels)
     assert float(OBJECTIVES[kind](views, **arguments)) == pytest.approx(expected, rel=1e-10)
 
@@ -92,8 +106,9 @@ def test_the_gradient_is_that_of_the_value(function: Function, arguments: dict[s
 def test_extreme_logits_stay_finite(kind: str, dtype: torch.dtype) -> None:
     student = torch.tensor([[1e4, -1e4, 0.0]], dtype=dtype, requires_grad=True)
     teacher = torch.tensor([[-1e4, 1e4, 0.0]], dtype=dtype)
-    arguments = {"temperature": 1.0} if kind == "kl" else {}
-    value = OBJECTIVES[kind](Views(student, teacher, torch.tensor([1])), **arguments)
+    arguments = {"temperature": 1.0} if kind in SOFTENED else {}
+    labels = torch.tensor([[1, 0, 1]]) if kind in ROWS else torch.tensor([1])
+    value = OBJECTIVES[kind](Views(student, teacher, labels), **arguments)
     value.backward()
     assert value.isfinite()
     assert value.dtype == (torch.float32 if dtype == torch.bfloat16 else dtype)

@@ -1,4 +1,4 @@
-"""Regression on the teacher's logits (Ba and Caruana, 2014)."""
+"""Regression on the teacher's outputs (Ba and Caruana, 2014)."""
 
 from torch import Tensor
 from torch.nn import functional
@@ -7,5 +7,5 @@ from worker.engine.objectives.views import Views, wide
 
 
 def mse(views: Views) -> Tensor:
-    """(student - teacher)^2 of the logits, mean over items and classes."""
-    return functional.mse_loss(wide(views.student), wide(views.soft_labels))
+    """(student - teacher)^2 of the outputs, mean over items and outputs; a scalar, in the outputs' unit squared."""
+    return functional.mse_loss(wide(views.student), wide(views.mean_outputs))
