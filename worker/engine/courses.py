@@ -109,7 +109,7 @@ class Courses:
 
     def _feed(self, training: Training, answers: Answers | None) -> Feed:
         samples, preprocessing = self._samples, self._dataset.preprocessing
-        targets = Targets(samples.labels)
+        targets = Targets(samples.labels, samples.mask)
         if training.augmentation is None and fits_normalized(samples.arranged):
             return ReadyFeed(self._inputs, targets, answers, samples.arranged)
 
@@ -140,10 +140,9 @@ class Courses:
         return Shapes(_shapes(tap.take()), _shapes(answer.features), self._prepared.num_classes, num_samples)
 
     def _validation(self, soft_labels: Tensor | None) -> Validation:
-        labels = self._dataset.validation.labels
-        return Validation(
-            self._validation_inputs, soft_labels, None if labels is None else labels.to(self._device)
-        )
+        part = self._dataset.validation
+        labels, mask = (None if each is None else each.to(self._device) for each in (part.labels, part.mask))
+        return Validation(self._validation_inputs, soft_labels, labels, mask)
 
     @cached_property
     def _samples(self) -> Samples:

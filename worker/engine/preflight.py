@@ -20,7 +20,7 @@ from worker.engine.teachers import Teacher, load_teacher, trained_teacher
 def prepare(spec: JobSpec, inputs: Mapping[str, Path], device: str) -> Prepared:
     """Read and check everything. Raises the StillhouseError that fits a mistake."""
     check_device(device)
-    task = task_of(spec.task.kind if spec.task else None)
+    task = task_of(spec.task)
     dataset = load_dataset(spec, inputs)
     _check_training(spec.training, dataset, "/training")
     teacher = None
@@ -28,22 +28,26 @@ def prepare(spec: JobSpec, inputs: Mapping[str, Path], device: str) -> Prepared:
         teacher = load_teacher(spec.teacher, inputs, dataset, num_classes=spec.data.given_num_classes, device=device)
     num_classes = _num_classes(spec, task, dataset, teacher)
     teacher_architecture = teacher.architecture if teacher else _fit_teacher(spec, task, dataset, num_classes)
-    check_width(teacher_architecture.num_classes, num_classes, "/teacher/architecture/num_classes")
+    check_width(
+        teacher_architecture.num_classes, num_classes, "/teacher/architecture/num_classes", outputs=task.outputs
+    )
     student = fit_student(spec, dataset, num_classes)
     task.check_labels(dataset, num_classes)
     check_training_memory(student, spec.training, param="/student")
     if isinstance(spec.teacher, TrainTeacher):
         check_training_memory(teacher_architecture, spec.teacher.training, param="/teacher/architecture")
+    names = task.name_outputs(spec, num_classes)
     return Prepared(
         dataset=dataset,
         task=task,
         num_classes=num_classes,
-        label_names=task.name_outputs(spec, num_classes),
+        label_names=names,
         student=Learner(student),
         teacher_architecture=teacher_architecture,
         teacher=teacher,
         metric=student_metric(spec, task),
         batch_size=min(spec.training.batch_size, len(dataset.train.ids)),
+        remarks=list(task.remarks(spec, dataset, names)),
     )
 
 
@@ -74,11 +78,14 @@ def _fit_teacher(spec: JobSpec, task: Task, dataset: Dataset, num_classes: int) 
     _check_training(teacher.training, dataset, "/teacher/training")
     check_batch(teacher.architecture, teacher.training, len(dataset.train.ids), "/teacher/training")
     param = "/teacher/architecture"
-    return fit(teacher.architecture, input_shape=dataset.input_shape, num_classes=num_classes, param=param)
+    return fit(
+        teacher.architecture, input_shape=dataset.input_shape, num_classes=num_classes, param=param,
+        outputs=task.outputs,
+    )
 
 
 def _check_training(training: Training, dataset: Dataset, param: str) -> None:
-    if training.augmentation and dataset.task != "image_classification":
+    if training.augmentation and dataset.is_table:
         raise InvalidSpecError(
             "only images can be augmented, and these inputs are a table", param=f"{param}/augmentation"
         )

@@ -13,6 +13,10 @@ def test_ratios_and_gain_come_from_the_subjects() -> None:
     assert teacher is not None
     assert student is not None
     assert (teacher.num_parameters, student.num_parameters) == (120 * 64 + 64 + 650, 120 * 8 + 8 + 90)
+    assert student.num_parameters is not None
+    assert teacher.num_parameters is not None
+    assert teacher.num_bytes is not None
+    assert student.num_bytes is not None
     assert report.parameter_ratio == teacher.num_parameters / student.num_parameters
     assert report.size_ratio == teacher.num_bytes / student.num_bytes
     assert report.gain == pytest.approx(0.42)
