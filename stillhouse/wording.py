@@ -22,8 +22,10 @@ def count(number: float | None) -> str:
 
 
 def decimal(value: float | None) -> str:
-    """A number without a unit, to three significant digits: `0.0123`."""
-    return MISSING if value is None else f"{value:#.3g}"
+    """A number without a unit, to three significant digits: `0.0123`; `45,230`, where it is larger."""
+    if value is None:
+        return MISSING
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}"  # noqa: PLR2004 - three digits are enough
 
 
 def four(value: float | None) -> str:

@@ -108,7 +108,7 @@ def _quality_tile(task: str, teacher: Scores, student: Scores) -> Tile:
     own, taught = getattr(student, quality.field), getattr(teacher, quality.field)
     assert agreement is not None  # noqa: S101 - every task has it
     if quality.field == "cosine" and own is not None:
-        return Tile(quality.title, quality.told(own), f"{agreement.of(student)} of neighbours the same", own)
+        return Tile(quality.title, quality.told(own), f"{wording.percent(student.agreement, 1)} same neighbours", own)
     if own is not None and taught:
         share = own / taught if taught > 0 else None
         return Tile(quality.title, quality.told(own), _beside(quality.told(taught)), share)
