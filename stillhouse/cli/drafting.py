@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import TypeAdapter, ValidationError
 
-from stillhouse.cli.exits import UsageError, first_problem
+from stillhouse.cli.exits import UsageError
 from stillhouse.cli.output import people
 from stillhouse.cli.shorthand import DataFiles, architecture, data_files, is_artifact_id, labels
 from stillhouse.cli.transfers import transfer_bar
@@ -17,8 +16,6 @@ from stillhouse.client.api import as_sent
 from stillhouse.contract.spec import usual_objective
 from stillhouse.contract.spec.term import TaskKind, TemperatureTerm
 
-_TASK_KIND: TypeAdapter[TaskKind] = TypeAdapter(TaskKind)
-
 Name = Annotated[str | None, typer.Option(help="A name for people.")]
 Label = Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="A label to find the job by; repeatable.")]
 Student = Annotated[str, typer.Option(help="mlp:64, mlp:256-128, cnn:16-32, or JSON as in a job spec.")]
@@ -26,7 +23,7 @@ Data = Annotated[Path, typer.Option(help="Folder of IDX files (or train.npz, tes
 TeacherArchitecture = Annotated[
     str | None, typer.Option(help="Like --student, for a checkpoint that does not tell its architecture.")
 ]
-Task = Annotated[str | None, typer.Option(help="classification (left out), multi_label, regression or embedding.")]
+Task = Annotated[TaskKind | None, typer.Option(help="What the model is for; classification when left out.")]
 Epochs = Annotated[int | None, typer.Option(min=1, help="Passes over the training split.")]
 Temperature = Annotated[float | None, typer.Option(help="Temperature of the soft labels.")]
 Seed = Annotated[int | None, typer.Option(min=0, help="Seed of everything random.")]
@@ -59,7 +56,7 @@ class Draft:
 
 def draft(
     *, teacher: str, student: str, data: Path, teacher_architecture: str | None = None, name: str | None = None,
-    label: list[str] | None = None, task: str | None = None, epochs: int | None = None,
+    label: list[str] | None = None, task: TaskKind | None = None, epochs: int | None = None,
     temperature: float | None = None, seed: int | None = None, no_control: bool = False, device: str | None = None,
 ) -> Draft:
     """Check what can be checked before anything is sent; UsageError says what to write instead."""
@@ -78,14 +75,11 @@ def draft(
     )
 
 
-def _objective(temperature: float | None, task: str | None, data: DataFiles) -> dict[str, Any] | None:
+def _objective(temperature: float | None, task: TaskKind | None, data: DataFiles) -> dict[str, Any] | None:
     """The service's default objective at another temperature."""
     if temperature is None:
         return None
-    try:
-        kind = _TASK_KIND.validate_python(task or "classification")
-    except ValidationError as error:
-        raise UsageError(f"--task {task}: {first_problem(error)}") from error
+    kind = task or "classification"
     usual = usual_objective(kind, is_labelled=bool(data.section["train"].get("labels")))
     if not any(isinstance(term, TemperatureTerm) for term in usual.terms):
         raise UsageError(f"--temperature softens probabilities, and {kind} has none; leave it out")
