@@ -5,7 +5,7 @@ that takes to import must not weigh on the trainer, and ONNX Runtime starts thre
 """
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +16,9 @@ from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from stillhouse.contract.report import Parity
-from stillhouse.contract.spec import Task
-from stillhouse.models.answers import decide
 from stillhouse.models.bundle import CONFIG, ONNX, PREPROCESSING, WEIGHTS, Config, build_network
 from stillhouse.models.preprocessing import Preprocessing
+from worker.engine.export.likeness import compare
 from worker.engine.export.onnx import INPUT, OUTPUTS, export_onnx
 from worker.engine.export.prove import RESULT, SAMPLES, answer_in_batches, batch_size
 
@@ -37,34 +36,6 @@ def main(folder: Path, work: Path, formats: Sequence[str]) -> None:
         answered = _answer_with_onnx(network, inputs, folder / ONNX, OUTPUTS[task.kind])
         parities.append(compare("onnx", task, answered, samples))
     (work / RESULT).write_bytes(TypeAdapter(list[Parity]).dump_json(parities))
-
-
-def compare(name: str, task: Task, outputs: Tensor, samples: Mapping[str, Tensor]) -> Parity:
-    """Outputs (N, C) against the trained model's `outputs`: the numbers, and what the task decides by them.
-
-    Where the samples at `places` have `labels`, how often the decisions are right is compared too.
-    """
-    expected = samples["outputs"]
-    decided, wanted = decide(task, outputs), decide(task, expected)
-    return Parity(
-        format=name,
-        num_samples=len(expected),
-        max_output_difference=(outputs - expected).abs().max().item(),
-        same_decisions=None if decided is None or wanted is None else _share(decided == wanted),
-        accuracy_difference=None if decided is None or wanted is None else _difference(decided, wanted, samples),
-    )
-
-
-def _difference(decided: Tensor, wanted: Tensor, samples: Mapping[str, Tensor]) -> float | None:
-    """Of the shares of decisions that are right."""
-    if not len(samples.get("labels", ())):
-        return None
-    places, labels = samples["places"], samples["labels"].to(decided.dtype)
-    return abs(_share(decided[places] == labels) - _share(wanted[places] == labels))
-
-
-def _share(hits: Tensor) -> float:
-    return float(hits.double().mean())
 
 
 def _answer_with_onnx(network: nn.Module, inputs: Tensor, path: Path, output: str) -> Tensor:
