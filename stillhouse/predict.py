@@ -15,7 +15,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from stillhouse.models.bundle import CompressedModel, Prediction, load
+from stillhouse.contract.spec import Task
+from stillhouse.models.answers import Answer
+from stillhouse.models.bundle import CompressedModel, load
 from stillhouse.models.preprocessing import Preprocessing
 
 Array = npt.NDArray[Any]
@@ -34,10 +36,11 @@ class UnusableInputError(ValueError):
 
 @dataclass(frozen=True)
 class Answers:
-    """One prediction for each sample of a file, in its order. `note` tells what was done to the file to make it fit."""
+    """One answer for each sample of a file, in its order. `note` tells what was done to the file to make it fit."""
 
-    predictions: list[Prediction]
+    predictions: list[Answer]
     label_names: tuple[str, ...]
+    task: Task
     note: str | None = None
 
 
@@ -54,7 +57,7 @@ def answer(model: CompressedModel, file: Path, *, array: str | None = None) -> A
     """As `predict_file`, for a model that is loaded already."""
     samples, note = read_samples(file, model.preprocessing, array=array)
     with _told_as_unusable(file):
-        return Answers(model.predict(samples), model.label_names, note)
+        return Answers(model.predict(samples), model.label_names, model.task, note)
 
 
 def read_samples(file: Path, preprocessing: Preprocessing, *, array: str | None = None) -> tuple[Array, str | None]:

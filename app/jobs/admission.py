@@ -38,6 +38,18 @@ from stillhouse.contract.spec.augmentation import check_augmentation
 
 LABEL_DTYPES = frozenset(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
 INPUT_DTYPES = LABEL_DTYPES | {"bool", "float16", "float32", "float64"}
+# Of labels by task: types, numbers of axes, and what they should be.
+_LABELS: Mapping[str, tuple[frozenset[str], tuple[int, ...], str]] = {
+    "classification": (
+        LABEL_DTYPES, (1,),
+        (
+            "Labels are one integer per sample, unless task.kind is multi_label (a row of 0 and 1 per sample) or "
+            "regression (numbers)"
+        ),
+    ),
+    "multi_label": (INPUT_DTYPES, (2,), "Labels are a row of 0 and 1 per sample, one column for each label"),
+    "regression": (INPUT_DTYPES - {"bool"}, (1, 2), "Targets are numbers, one or a row of them per sample"),
+}
 # Number of axes -> axes of an image, by the layout that reads them so.
 _IMAGE_AXES = {"hw": 3, "hwc": 4, "chw": 4}
 _CHANNEL_COUNTS = (1, 3, 4)
@@ -89,8 +101,8 @@ def check(spec: JobSpec, stored: Mapping[str, Stored]) -> None:
     networks = list(_networks(spec, stored))
     for network in networks:
         _check_input(network, shape)
-    _check_widths(spec, networks)
-    _check_task(spec, shape)
+    _check_widths(spec, networks, stored)
+    _check_augmentation(spec, shape)
     _check_normalizations(spec, shape)
 
 
@@ -129,9 +141,9 @@ def _split_shape(spec: JobSpec, name: str, split: Split, stored: Mapping[str, St
     """Shape of one input of a split as models see it, once inputs and labels were found usable."""
     inputs = _array(split, "inputs", f"/data/{name}/inputs", stored)
     _check_inputs(inputs, f"/data/{name}/inputs")
-    if split.is_labelled:
+    if spec.reads_labels_of(split):
         labels = _array(split, "labels", f"/data/{name}/labels", stored)
-        _check_labels(labels, inputs, f"/data/{name}/labels")
+        _check_labels(labels, inputs, spec.task.kind, f"/data/{name}/labels")
     return _input_shape(inputs.shape[1:], spec.data.layout, f"/data/{name}/inputs")
 
 
@@ -158,11 +170,11 @@ def _check_inputs(inputs: ArrayFacts, pointer: str) -> None:
         raise EmptyDataError(f"The array has shape {inputs.shape}: no samples.", param=pointer)
 
 
-def _check_labels(labels: ArrayFacts, inputs: ArrayFacts, pointer: str) -> None:
-    if labels.dtype not in LABEL_DTYPES or len(labels.shape) != 1:
+def _check_labels(labels: ArrayFacts, inputs: ArrayFacts, task: str, pointer: str) -> None:
+    types, axes, wanted = _LABELS[task]
+    if labels.dtype not in types or len(labels.shape) not in axes or 0 in labels.shape[1:]:
         raise UnusableArrayError(
-            f"Labels are one integer per sample, but this array is {labels.dtype} of shape {labels.shape}.",
-            param=pointer,
+            f"{wanted}, but this array is {labels.dtype} of shape {labels.shape}.", param=pointer
         )
     if labels.shape[0] != inputs.shape[0]:
         raise LabelCountMismatchError(f"{labels.shape[0]} labels for {inputs.shape[0]} inputs.", param=pointer)
@@ -239,26 +251,34 @@ def _check_input(network: _Network, shape: Sequence[int]) -> None:
         )
 
 
-def _check_widths(spec: JobSpec, networks: Sequence[_Network]) -> None:
+def _check_widths(spec: JobSpec, networks: Sequence[_Network], stored: Mapping[str, Stored]) -> None:
     widths = {
         "/data/num_classes": spec.data.num_classes,
         "/data/label_names": len(spec.data.label_names) if spec.data.label_names else None,
         **{network.field("num_classes"): network.architecture.num_classes for network in networks},
+        **dict(_label_widths(spec, stored)),
     }
     known = {pointer: width for pointer, width in widths.items() if width is not None}
     first, classes = next(iter(known.items()), ("", 0))
     for pointer, width in known.items():
         if width != classes:
-            raise OutputWidthMismatchError(f"{width} outputs here, but {first} tells {classes} classes.", param=pointer)
+            raise OutputWidthMismatchError(
+                f"{width} outputs here, but {first} tells {classes} {spec.task.outputs}.", param=pointer
+            )
 
 
-def _check_task(spec: JobSpec, shape: Sequence[int]) -> None:
-    is_table = len(shape) == 1
-    if spec.task is not None and (spec.task.kind == "tabular_classification") != is_table:
-        raise UnusableArrayError(
-            f"Inputs are {'a table' if is_table else 'images'}, which {spec.task.kind} does not take.",
-            param="/task/kind",
-        )
+def _label_widths(spec: JobSpec, stored: Mapping[str, Stored]) -> Iterator[tuple[str, int]]:
+    """Columns of labels, where there is one for each output."""
+    if spec.task.kind not in {"multi_label", "regression"}:
+        return
+    for name, split in spec.splits():
+        if split.is_labelled:
+            pointer = f"/data/{name}/labels"
+            _, *width = _array(split, "labels", pointer, stored).shape
+            yield pointer, width[0] if width else 1
+
+
+def _check_augmentation(spec: JobSpec, shape: Sequence[int]) -> None:
     trainings = {"/training": spec.training}
     if spec.teacher.kind == "train":
         trainings["/teacher/training"] = spec.teacher.training

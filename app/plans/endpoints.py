@@ -43,6 +43,7 @@ from stillhouse.contract.failures import (
     TrainerCrashedError,
     UnauthenticatedError,
     UnknownLayerError,
+    UnusableLabelsError,
     WeightsMismatchError,
     WorkerLostError,
 )
@@ -57,7 +58,8 @@ MOST_WAIT = 60
 PREFLIGHT_FAILURES: Sequence[type[StillhouseError]] = (
     WeightsMismatchError, NonFiniteWeightsError, NonFiniteInputsError, SingleClassError, LabelOutOfRangeError,
     SplitTooSmallError, DeviceUnavailableError, MalformedSafetensorsError, MalformedIdxError, MalformedNpzError,
-    DivergedError, OutOfMemoryError, MissingSoftLabelsError, TeacherFailedError, UnknownLayerError,
+    DivergedError, OutOfMemoryError, MissingSoftLabelsError, TeacherFailedError,
+    UnusableLabelsError, UnknownLayerError,
     LayerNotReachedError, IncompatibleLayersError, StagingFailedError, TrainerCrashedError, WorkerLostError,
 )
 

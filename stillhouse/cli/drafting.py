@@ -14,6 +14,7 @@ from stillhouse.cli.transfers import transfer_bar
 from stillhouse.client import Client
 from stillhouse.client.api import as_sent
 from stillhouse.contract.spec import usual_objective
+from stillhouse.contract.spec.term import TaskKind, TemperatureTerm
 
 Name = Annotated[str | None, typer.Option(help="A name for people.")]
 Label = Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="A label to find the job by; repeatable.")]
@@ -22,6 +23,7 @@ Data = Annotated[Path, typer.Option(help="Folder of IDX files (or train.npz, tes
 TeacherArchitecture = Annotated[
     str | None, typer.Option(help="Like --student, for a checkpoint that does not tell its architecture.")
 ]
+Task = Annotated[TaskKind | None, typer.Option(help="What the model is for; classification when left out.")]
 Epochs = Annotated[int | None, typer.Option(min=1, help="Passes over the training split.")]
 Temperature = Annotated[float | None, typer.Option(help="Temperature of the soft labels.")]
 Seed = Annotated[int | None, typer.Option(min=0, help="Seed of everything random.")]
@@ -54,8 +56,8 @@ class Draft:
 
 def draft(
     *, teacher: str, student: str, data: Path, teacher_architecture: str | None = None, name: str | None = None,
-    label: list[str] | None = None, epochs: int | None = None, temperature: float | None = None,
-    seed: int | None = None, no_control: bool = False, device: str | None = None,
+    label: list[str] | None = None, task: TaskKind | None = None, epochs: int | None = None,
+    temperature: float | None = None, seed: int | None = None, no_control: bool = False, device: str | None = None,
 ) -> Draft:
     """Check what can be checked before anything is sent; UsageError says what to write instead."""
     if not is_artifact_id(teacher) and not Path(teacher).is_file():
@@ -63,7 +65,8 @@ def draft(
     found = data_files(data)
     rest = {
         "name": name, "labels": labels(label or []) or None, "student": architecture(student),
-        "training": {"epochs": epochs} if epochs else None, "objective": _objective(temperature, found),
+        "task": {"kind": task} if task else None,
+        "training": {"epochs": epochs} if epochs else None, "objective": _objective(temperature, task, found),
         "seed": seed, "control": False if no_control else None, "device": device,
     }
     return Draft(
@@ -72,13 +75,18 @@ def draft(
     )
 
 
-def _objective(temperature: float | None, data: DataFiles) -> dict[str, Any] | None:
+def _objective(temperature: float | None, task: TaskKind | None, data: DataFiles) -> dict[str, Any] | None:
     """The service's default objective at another temperature."""
     if temperature is None:
         return None
-    usual = usual_objective(is_labelled=bool(data.section["train"].get("labels")))
-    terms = [as_sent(term) for term in usual.terms]
-    return {"terms": [term | {"temperature": temperature} if term["kind"] == "kl" else term for term in terms]}
+    kind = task or "classification"
+    usual = usual_objective(kind, is_labelled=bool(data.section["train"].get("labels")))
+    if not any(isinstance(term, TemperatureTerm) for term in usual.terms):
+        raise UsageError(f"--temperature softens probabilities, and {kind} has none; leave it out")
+    return {"terms": [
+        as_sent(term) | ({"temperature": temperature} if isinstance(term, TemperatureTerm) else {})
+        for term in usual.terms
+    ]}
 
 
 def _stored(client: Client, file: Path) -> str:

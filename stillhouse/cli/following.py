@@ -39,6 +39,7 @@ class JobState:
     samples_per_second: float | None = None
     eta_seconds: float | None = None
     metrics: dict[str, float] = field(default_factory=dict)
+    task: str = "classification"
 
     def take(self, recorded: RecordedEvent) -> None:
         """Learn from the next event; unknown ones teach nothing."""
@@ -51,6 +52,8 @@ class JobState:
             self._move(event)
         elif isinstance(event, Measured):
             self.metrics.update(event.values)
+        elif isinstance(event, Noted) and event.code == "data_read":
+            self.task = str(event.data.get("task", self.task))
 
     def _begin(self, phase: str, at: datetime, total_steps: int | None) -> None:
         self.phase, self.phase_began = phase, at
@@ -81,7 +84,7 @@ def lines(state: JobState, recorded: RecordedEvent) -> Iterator[str]:
     event = recorded.event
     if isinstance(event, PhaseStarted | StatusChanged) and state.phase and state.phase_began:
         seconds = max(0.0, (recorded.at - state.phase_began).total_seconds())
-        reached = measures(state.metrics, with_terms=False)
+        reached = measures(state.metrics, state.task, with_terms=False)
         yield f"  {escape(phase_words(state.phase)):<24} {wording.seconds(seconds):>9}  {reached}".rstrip()
     if isinstance(event, StatusChanged):
         yield f"{coloured(str(event.status))}: {escape(event.reason)}"
@@ -97,14 +100,16 @@ def phase_words(phase: str | None) -> str:
     return _PHASE_WORDS[Phase(phase)] if phase in set(Phase) else phase.replace("_", " ")
 
 
-def measures(metrics: Mapping[str, float], *, with_terms: bool = True) -> str:
-    """The loss and its terms, then the score on validation, in one line."""
+def measures(metrics: Mapping[str, float], task: str = "classification", *, with_terms: bool = True) -> str:
+    """The loss and its terms, then the task's own score on validation, or the agreement, in one line."""
     parts = []
     if "loss" in metrics:
         parts.append(f"loss {metrics['loss']:.4g}" + (_terms(metrics) if with_terms else ""))
-    score = next((name for name in ("accuracy", "agreement") if f"validation.{name}" in metrics), None)
-    if score:
-        parts.append(f"validation {score} {wording.percent(metrics[f'validation.{score}'])}")
+    for score in (wording.quality(task), wording.measure(task, "agreement")):
+        if score and f"validation.{score.field}" in metrics:
+            name = score.name if score.field != "agreement" else score.field
+            parts.append(f"validation {name} {score.told(metrics[f'validation.{score.field}'])}")
+            break
     return "  ".join(parts)
 
 
@@ -149,7 +154,7 @@ def _line_view(console: Console) -> Show:
             shown_at = recorded.at
             parts = [
                 f"{state.percent:.0f} %", phase_words(state.phase), steps(state), speed(state), remaining(state),
-                measures(state.metrics),
+                measures(state.metrics, state.task),
             ]
             console.print("  ".join(part for part in parts if part), markup=False, soft_wrap=True)
 
@@ -169,6 +174,6 @@ def _live_view(console: Console) -> Iterator[Show]:
             description = phase_words(state.phase) if state.status == Status.RUNNING else state.status
             progress.update(task, description=escape(description), completed=state.percent)
             details = "  ".join(part for part in (steps(state), speed(state), remaining(state)) if part)
-            below.plain = f"  {details}\n  {measures(state.metrics)}"
+            below.plain = f"  {details}\n  {measures(state.metrics, state.task)}"
 
         yield show

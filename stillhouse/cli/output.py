@@ -121,22 +121,19 @@ def report_table(report: Report) -> Table:
     table.add_column("")
     for subject in subjects:
         table.add_column(TITLES[subject.name], justify="right")
-    for name, values in _rows(subjects):
+    for name, values in _rows(subjects, report.task):
         if any(value != wording.MISSING for value in values):
             table.add_row(name, *values)
     return table
 
 
-def _rows(subjects: list[Subject]) -> Iterable[tuple[str, list[str]]]:
-    scores = [subject.scores for subject in subjects]
+def _rows(subjects: list[Subject], task: str) -> Iterable[tuple[str, list[str]]]:
     times = [subject.latency for subject in subjects]
     device = next((f"{time.device.upper()} " for time in times if time), "")
     yield "architecture", [escape(subject.architecture) for subject in subjects]
-    yield "accuracy", [wording.percent(score.accuracy) for score in scores]
-    yield "macro precision", [wording.percent(score.precision_macro) for score in scores]
-    yield "macro recall", [wording.percent(score.recall_macro) for score in scores]
-    yield "macro F1", [wording.percent(score.f1_macro) for score in scores]
-    yield "agrees with teacher", [wording.percent(score.agreement) for score in scores]
+    for measure in wording.measures(task):
+        if measure.short:
+            yield measure.short, [measure.of(subject.scores) for subject in subjects]
     yield "parameters", [wording.count(subject.num_parameters) for subject in subjects]
     yield "bytes on disk", [wording.count(subject.num_bytes) for subject in subjects]
     yield f"{device}latency p50", [wording.milliseconds(time.p50_ms if time else None) for time in times]

@@ -1,16 +1,26 @@
 """The command that tries a compressed model."""
 
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from rich.markup import escape
+from rich.table import Table
 
 from stillhouse import wording
 from stillhouse.cli.connecting import Json
 from stillhouse.cli.exits import Exit, tell_error
 from stillhouse.cli.output import answers, plain_table, print_json, tell
+
+if TYPE_CHECKING:
+    from stillhouse.models.answers import Answer
+    from stillhouse.predict import Answers
+
+# Targets and dimensions that a line has room for.
+MAX_SHOWN: Final = 6
 
 
 def predict(
@@ -37,16 +47,40 @@ def predict(
         tell(escape(found.note))
     if as_json:
         print_json({
-            "label_names": list(found.label_names),
-            "predictions": [
-                {"label": one.label, "index": one.index, "probability": one.probability,
-                 "probabilities": list(one.probabilities)} for one in found.predictions
-            ],
+            "task": found.task.model_dump(mode="json"), "label_names": list(found.label_names),
+            "predictions": [asdict(one) for one in found.predictions],
         })
         return
-    table = plain_table("SAMPLE", "ANSWER", "PROBABILITY")
-    for number, one in enumerate(islice(found.predictions, limit)):
-        table.add_row(str(number), escape(one.label), wording.percent(one.probability))
-    answers().print(table)
+    answers().print(_table(found, limit))
     if len(found.predictions) > limit:
         tell(f"... and {len(found.predictions) - limit:,} more; see them with --limit or --json")
+
+
+def _table(found: "Answers", limit: int) -> Table:
+    columns = {
+        "classification": ["ANSWER", "PROBABILITY"], "multi_label": ["LABELS AND THEIR PROBABILITIES"],
+        "regression": _few([escape(name) for name in found.label_names]), "embedding": ["VECTOR"],
+    }[found.task.kind]
+    table = plain_table("SAMPLE", *columns)
+    for number, one in enumerate(islice(found.predictions, limit)):
+        table.add_row(str(number), *_cells(one))
+    return table
+
+
+def _cells(answer: "Answer") -> Iterable[str]:
+    from stillhouse.models.answers import LabelSet, Prediction, TargetValues  # noqa: PLC0415 - loads torch
+
+    if isinstance(answer, Prediction):
+        return [escape(answer.label), wording.percent(answer.probability)]
+    if isinstance(answer, LabelSet):
+        held = [f"{escape(name)} {wording.percent(chance, 1)}" for name, chance in answer.labels.items()]
+        return [", ".join(held) or wording.MISSING]
+    if isinstance(answer, TargetValues):
+        return _few([wording.value(value) for value in answer.values.values()])
+    return [", ".join(_few([wording.value(value) for value in answer.values]))]
+
+
+def _few(cells: Sequence[str]) -> list[str]:
+    """What a line has room for, and how much more there is."""
+    more = len(cells) - MAX_SHOWN
+    return list(cells) if more <= 0 else [*cells[:MAX_SHOWN], f"... {more} more"]

@@ -49,6 +49,7 @@ def distill(
     teacher_architecture: drafting.TeacherArchitecture = None,
     name: drafting.Name = None,
     label: drafting.Label = None,
+    task: drafting.Task = None,
     epochs: drafting.Epochs = None,
     temperature: drafting.Temperature = None,
     seed: drafting.Seed = None,
@@ -64,7 +65,7 @@ def distill(
     """
     draft = drafting.draft(
         teacher=teacher, student=student, data=data, teacher_architecture=teacher_architecture, name=name, label=label,
-        epochs=epochs, temperature=temperature, seed=seed, no_control=no_control, device=device,
+        task=task, epochs=epochs, temperature=temperature, seed=seed, no_control=no_control, device=device,
     )
     with signals_interrupt(), _some_service(url, key, home) as (client, is_ours):
         job = client.submit(draft.uploaded(client))

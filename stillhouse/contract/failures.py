@@ -356,14 +356,20 @@ class NonFiniteInputsError(StillhouseError):
     code = "non_finite_inputs"
 
 
+class UnusableLabelsError(StillhouseError):
+    """The labels are not what the task learns from."""
+
+    code = "unusable_labels"
+
+
 class SingleClassError(StillhouseError):
-    """All labels are the same class, so there is nothing to learn."""
+    """All labels are the same, so there is nothing to learn."""
 
     code = "single_class"
 
 
 class LabelOutOfRangeError(StillhouseError):
-    """A label is not the number of a class."""
+    """A label is not the number of a class, or neither 0 nor 1 where several may hold."""
 
     code = "label_out_of_range"
 

@@ -12,30 +12,81 @@ class _Part(BaseModel):
 
 
 class ClassScore(_Part):
-    """How one class fared."""
+    """How one class or label fared."""
 
     label: str
-    support: int = Field(description="Number of samples of this class.")
+    support: int = Field(description="Number of samples of this class, or with this label.")
     precision: float
     recall: float
     f1: float
+    average_precision: float | None = Field(
+        default=None, description="Of a label: area under its curve of precision over recall; null where none has it."
+    )
+
+
+class TargetScore(_Part):
+    """How one target of a regression fared, in its own unit."""
+
+    target: str
+    mae: float = Field(description="Mean absolute error.")
+    rmse: float = Field(description="Root of the mean squared error.")
+    r2: float | None = Field(description="Share of the variance that is explained; null where the true value is one.")
 
 
 class Scores(_Part):
-    """A model's scores on one split. Shares are 0 to 1; null where there are no labels or no teacher."""
+    """A model's scores on one split, each of the tasks that have it. Shares are 0 to 1.
 
-    accuracy: float | None = None
+    Null where there are no labels or no teacher. What is told against labels is of the samples that have one.
+    """
+
+    accuracy: float | None = Field(default=None, description="Share of samples whose class is right.")
+    average_precision: float | None = Field(
+        default=None, description="Multi-label: mean over the labels that occur of each one's average precision."
+    )
     precision_macro: float | None = None
     recall_macro: float | None = None
     f1_macro: float | None = None
+    f1_micro: float | None = Field(default=None, description="Multi-label: of all decisions together.")
+    exact_match: float | None = Field(
+        default=None, description="Multi-label: share of samples whose labels are all right."
+    )
     calibration_error: float | None = Field(default=None, description="Expected calibration error, 15 bins.")
-    cross_entropy: float | None = Field(default=None, description="Mean, in nats.")
-    num_errors: int | None = Field(default=None, description="Samples with the wrong label.")
-    agreement: float | None = Field(default=None, description="Share of samples with the teacher's top class.")
+    cross_entropy: float | None = Field(
+        default=None, description="Mean over samples, in nats; of a multi-label sample the sum over its labels."
+    )
+    num_errors: int | None = Field(default=None, description="Samples with a wrong label.")
+    r2: float | None = Field(
+        default=None, description="Regression: mean over the targets that vary of 1 - squared error / variance."
+    )
+    mae: float | None = Field(default=None, description="Regression: mean absolute error, mean over targets.")
+    rmse: float | None = Field(
+        default=None, description="Regression: root of the mean squared error of each target, mean over targets."
+    )
+    cosine: float | None = Field(
+        default=None, description="Embedding: mean cosine between the model's vectors and the teacher's."
+    )
+    agreement: float | None = Field(
+        default=None,
+        description="How often the model answers like the teacher. Classification: share of samples with the same top "
+        "class; multi-label: share of decisions that are the same; regression: R² against the teacher's values; "
+        "embedding: share of a sample's 10 nearest neighbours, by cosine, that are the teacher's, of at most 1,000 "
+        "samples.",
+    )
     kl_from_teacher: float | None = Field(
-        default=None, description="Mean KL(teacher || model) at temperature 1, in nats."
+        default=None,
+        description="Mean KL(teacher || model) at temperature 1, in nats; of a multi-label sample the sum over its "
+        "labels.",
+    )
+    mse_from_teacher: float | None = Field(
+        default=None, description="Regression and embedding: squared difference, mean over samples and outputs."
+    )
+    similarity_correlation: float | None = Field(
+        default=None,
+        description="Embedding: Spearman's rank correlation of the cosines between samples with the teacher's, of at "
+        "most 1,000 samples.",
     )
     per_class: list[ClassScore] = []
+    per_target: list[TargetScore] = []
     confusion: list[list[int]] = Field(default=[], description="Row: true class. Column: answered class.")
 
 
@@ -82,6 +133,7 @@ class SplitSize(_Part):
     name: str
     num_samples: int
     is_labelled: bool
+    num_labelled: int | None = Field(default=None, description="Samples with a label, where some have none.")
     origin: str = Field(description="`given`, or how it was made.")
 
 
@@ -98,10 +150,16 @@ class Parity(_Part):
 
     format: str
     num_samples: int
-    max_logit_difference: float
-    same_top_class: float = Field(description="Share of samples with the same top class.")
+    max_output_difference: float
+    same_decisions: float | None = Field(
+        default=None,
+        description="Share of samples with the same class, or of labels with the same decision; null where the outputs "
+        "are themselves the answer.",
+    )
     accuracy_difference: float | None = Field(
-        default=None, description="Share of samples, without sign; null where there are no labels."
+        default=None,
+        description="Of the share of decisions that are right, without sign; null where there are no labels or no "
+        "decisions.",
     )
 
 
@@ -121,10 +179,21 @@ class Report(_Part):
     name: str | None = None
     created_at: datetime
     task: str
+    inputs: str | None = Field(default=None, description="What the models read: `images` or `table`.")
+    num_outputs: int | None = Field(default=None, description="Classes, labels, targets or dimensions.")
+    threshold: float | None = Field(
+        default=None, description="Multi-label: probability from which on a label counts as true."
+    )
     evaluated_on: str = Field(description="Split of the headline scores: `test`, or `validation` where none is given.")
     subjects: list[Subject] = Field(description="Teacher, student and, where trained, control.")
     gain: float | None = Field(
-        default=None, description="Student's accuracy minus the control's, in percentage points; one seed."
+        default=None, description="Student's score minus the control's, of `gain_metric`, in `gain_unit`; one seed."
+    )
+    gain_metric: str | None = Field(
+        default=None, description="The score that `gain` is told in: accuracy, average_precision or r2."
+    )
+    gain_unit: str | None = Field(
+        default=None, description="`percentage points` of accuracy and average precision, `R²` of r2."
     )
     parameter_ratio: float | None = Field(
         default=None, description="Teacher's parameters per parameter of the student."
@@ -133,7 +202,7 @@ class Report(_Part):
     speed_ratio: float | None = Field(default=None, description="Teacher's p50 latency over the student's.")
     selection: Selection
     splits: list[SplitSize]
-    label_names: list[str]
+    label_names: list[str] = Field(description="Of the outputs; empty where they have none, as an embedding's.")
     seed: int
     parity: list[Parity]
     curves: list[Curve]

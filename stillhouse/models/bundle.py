@@ -7,18 +7,19 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final, Literal, Self
 
 import safetensors.torch
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from stillhouse.contract.failures import StillhouseError
-from stillhouse.contract.spec import Architecture
+from stillhouse.contract.spec import Architecture, Classification, Task
+from stillhouse.models import answers
+from stillhouse.models.answers import Answer
 from stillhouse.models.checkpoint import check_weights
 from stillhouse.models.preprocessing import Preprocessing, RawBatch
 from stillhouse.models.registry import build
@@ -68,72 +69,81 @@ class Manifest(BaseModel):
 
 
 class Config(BaseModel):
-    """config.json: the complete architecture of the weights."""
+    """config.json: the complete architecture of the weights, and what they are for."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     version: Literal[1] = 1
+    task: Task = Classification()
     architecture: Architecture
 
 
 class Labels(BaseModel):
-    """labels.json: the name of each class, in the order of the outputs."""
+    """labels.json: the name of each class, label or target, in the order of the outputs; an embedding has none."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    label_names: Annotated[tuple[str, ...], Field(min_length=1)]
+    label_names: tuple[str, ...]
+    num_outputs: int = Field(ge=1)
 
-
-@dataclass(frozen=True)
-class Prediction:
-    """The model's answer for one sample. `probabilities` are in the order of the model's `label_names`."""
-
-    label: str
-    index: int
-    probability: float
-    probabilities: tuple[float, ...]
+    @model_validator(mode="after")
+    def _names_all_or_none(self) -> Self:
+        if len(self.label_names) not in {0, self.num_outputs}:
+            raise ValueError(f"{len(self.label_names)} names for {self.num_outputs} outputs")
+        return self
 
 
 class CompressedModel(nn.Module):
     """A distilled student, ready to answer: `network` with what it needs to know about its inputs and outputs."""
 
     def __init__(
-        self, network: nn.Module, preprocessing: Preprocessing, label_names: tuple[str, ...], manifest: Manifest
+        self, network: nn.Module, preprocessing: Preprocessing, labels: Labels, manifest: Manifest,
+        task: Task = Classification(),  # noqa: B008 - frozen
     ) -> None:
         super().__init__()
         self.network = network
         self.preprocessing = preprocessing
-        self.label_names = label_names
+        self.label_names = labels.label_names
+        self.num_outputs = labels.num_outputs
         self.manifest = manifest
+        self.task = task
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Normalised float32 inputs (N, *input_shape) -> logits (N, classes)."""
-        logits: Tensor = self.network(inputs)
-        return logits
+        """Normalised float32 inputs (N, *input_shape) -> outputs (N, num_outputs).
 
-    def probabilities(self, raw: RawBatch, *, batch_size: int = 1024) -> Tensor:
-        """Raw samples (N, *raw_shape), as the training data had them -> probabilities (N, classes) on the CPU."""
+        They are logits of a classification or of several labels, values of a regression, or a vector.
+        """
+        outputs: Tensor = self.network(inputs)
+        return outputs
+
+    def outputs(self, raw: RawBatch, *, batch_size: int = 1024) -> Tensor:
+        """Raw samples (N, *raw_shape), as the training data had them -> outputs (N, num_outputs) on the CPU."""
+        if len(raw) == 0:
+            return torch.empty(0, self.num_outputs)
         device = next((parameter.device for parameter in self.network.parameters()), torch.device("cpu"))
         arranged = self.preprocessing.arrange(raw)
         with torch.inference_mode():
             parts = torch.split(arranged, batch_size)
-            logits = [self(self.preprocessing.normalize(part.to(device))).cpu() for part in parts]
-        return torch.cat(logits).float().softmax(dim=1)
+            outputs = [self(self.preprocessing.normalize(part.to(device))).cpu() for part in parts]
+        return torch.cat(outputs).float()
 
-    def predict(self, raw: RawBatch, *, batch_size: int = 1024) -> list[Prediction]:
+    def probabilities(self, raw: RawBatch, *, batch_size: int = 1024) -> Tensor:
+        """Raw samples (N, *raw_shape) -> probabilities (N, num_outputs) of classes or labels, on the CPU.
+
+        Raises ValueError where the outputs are values.
+        """
+        return answers.probabilities(self.task, self.outputs(raw, batch_size=batch_size))
+
+    def predict(self, raw: RawBatch, *, batch_size: int = 1024) -> list[Answer]:
         """An answer for each raw sample of (N, *raw_shape), or for the one sample of shape raw_shape.
 
-        Raises ValueError when the samples are not of the shape or type that the model was trained on.
+        It is what the task asks for: a `Prediction` of a classification, a `LabelSet`, the `TargetValues` of a
+        regression, or a `Vector`. Raises ValueError when the samples are not of the shape or type that the model was
+        trained on.
         """
         if raw.ndim == len(self.preprocessing.raw_shape):
             raw = raw[None]
-        rows = self.probabilities(raw, batch_size=batch_size) if len(raw) else torch.empty(0, len(self.label_names))
-        return [self._prediction(row) for row in rows]
-
-    def _prediction(self, row: Tensor) -> Prediction:
-        index = int(row.argmax())
-        values = tuple(row.tolist())
-        return Prediction(self.label_names[index], index, values[index], values)
+        return answers.answers(self.task, self.outputs(raw, batch_size=batch_size), self.label_names)
 
 
 def load(path: str | Path) -> CompressedModel:
@@ -148,11 +158,13 @@ def load(path: str | Path) -> CompressedModel:
         labels = Labels.model_validate_json(members[LABELS])
         network = build_network(members[CONFIG], members[WEIGHTS])
         config = Config.model_validate_json(members[CONFIG])
-    if config.architecture.num_classes != len(labels.label_names):
+    if config.architecture.num_classes != labels.num_outputs:
         raise InvalidBundleError(
-            f"the model has {config.architecture.num_classes} outputs, and labels.json {len(labels.label_names)} names"
+            f"the model has {config.architecture.num_classes} outputs, and labels.json tells {labels.num_outputs}"
         )
-    return CompressedModel(network, preprocessing, labels.label_names, manifest).eval()
+    if not labels.label_names and config.task.kind != "embedding":
+        raise InvalidBundleError(f"labels.json names none of the {config.task.outputs}")
+    return CompressedModel(network, preprocessing, labels, manifest, config.task).eval()
 
 
 def build_network(config: bytes, weights: bytes) -> nn.Module:

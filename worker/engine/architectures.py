@@ -13,18 +13,23 @@ from stillhouse.models import build, complete
 IMAGE_AXES = 3
 
 
-def fit(architecture: Architecture, *, input_shape: Sequence[int], num_classes: int, param: str) -> Architecture:
-    """The architecture with the data's input shape and classes. Raises what fits when it says otherwise itself."""
-    check_width(architecture.num_classes, num_classes, f"{param}/num_classes")
+def fit(
+    architecture: Architecture, *, input_shape: Sequence[int], num_classes: int, param: str, outputs: str = "classes"
+) -> Architecture:
+    """The architecture with the data's input shape and width. Raises what fits when it says otherwise itself.
+
+    `outputs` is what they stand for, for messages.
+    """
+    check_width(architecture.num_classes, num_classes, f"{param}/num_classes", outputs=outputs)
     check_input_shape(architecture, input_shape, f"{param}/input_shape")
     return complete(architecture, input_shape=input_shape, num_classes=num_classes)
 
 
-def check_width(width: int | None, num_classes: int, param: str) -> None:
-    """Raise OutputWidthMismatchError when a model's outputs are not as many as the classes."""
+def check_width(width: int | None, num_classes: int, param: str, *, outputs: str = "classes") -> None:
+    """Raise OutputWidthMismatchError when a model's outputs are not as many as they should be."""
     if width not in {None, num_classes}:
         raise OutputWidthMismatchError(
-            f"the model has {width} outputs, and the data have {num_classes} classes", param=param
+            f"the model has {width} outputs, and the data have {num_classes} {outputs}", param=param
         )
 
 

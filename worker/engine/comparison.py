@@ -42,7 +42,9 @@ class Comparison:
         dataset = self.prepared.dataset
         return build_report(
             subjects=self.subjects,
-            task=dataset.task,
+            task=self.spec.task,
+            inputs="table" if dataset.is_table else "images",
+            num_outputs=self.prepared.num_classes,
             evaluated_on=dataset.evaluated.name,
             selection=Selection(
                 metric=self.prepared.metric, split="validation", num_samples=len(dataset.validation.ids)
@@ -60,7 +62,7 @@ class Comparison:
 
 def compare(spec: JobSpec, prepared: Prepared, teacher: Teacher, keeper: Keeper, device: str) -> Comparison:
     """Score every model; the test split is looked at here and nowhere else."""
-    examiner = _Examiner(prepared, keeper.soft_labels, device)
+    examiner = _Examiner(prepared, keeper.soft_labels, teacher.shares, device)
     trained = keeper.trainings
     student = _selected(trained[Phase.DISTILLING], prepared.student.architecture, device)
     models = {"student": student}
@@ -81,9 +83,11 @@ def compare(spec: JobSpec, prepared: Prepared, teacher: Teacher, keeper: Keeper,
 class _Examiner:
     """Scores models on a split beside the teacher."""
 
-    def __init__(self, prepared: Prepared, soft_labels: Mapping[str, Tensor], device: str) -> None:
+    def __init__(
+        self, prepared: Prepared, soft_labels: Mapping[str, Tensor], shares: Tensor | None, device: str
+    ) -> None:
         self._prepared, self._device = prepared, device
-        self._soft_labels = soft_labels
+        self._soft_labels, self._shares = soft_labels, shares
         dataset = prepared.dataset
         self.evaluated, self.validation = dataset.evaluated, dataset.validation
 
@@ -91,15 +95,17 @@ class _Examiner:
         arranged = part.samples.arranged.index_select(0, part.ids).to(self._device)
         numerics = Numerics("float32", "channels_last", self._device)
         inputs = normalize_all(arranged, self._prepared.dataset.preprocessing)
-        return self._score(predict(model, inputs, numerics), part)
+        return self._score(predict(model, inputs, numerics), part, self._taught(part))
 
     def of_teacher(self, part: Part) -> Scores:
         """By the answers it gave as teacher. How well it agrees with itself is left out."""
-        scores = self._score(self._soft_labels[part.name], part)
-        return scores.model_copy(update={"agreement": None, "kl_from_teacher": None})
+        return self._score(self._taught(part), part)
 
-    def _score(self, logits: Tensor, part: Part) -> Scores:
-        answered = Answered(logits.cpu(), part.labels, teacher=self._soft_labels[part.name].cpu())
+    def _taught(self, part: Part) -> Tensor:
+        return self._prepared.task.consensus(self._soft_labels[part.name].cpu(), self._shares)
+
+    def _score(self, outputs: Tensor, part: Part, teacher: Tensor | None = None) -> Scores:
+        answered = Answered(outputs.cpu(), part.labels, part.mask, teacher)
         return self._prepared.task.score(answered, self._prepared.label_names)
 
 

@@ -121,7 +121,7 @@ class Courses:
 
     def _feed(self, training: Training, answers: Answers | None) -> Feed:
         samples, preprocessing = self._samples, self._dataset.preprocessing
-        targets = Targets(samples.labels)
+        targets = Targets(samples.labels, samples.mask)
         if training.augmentation is None and fits_normalized(samples.arranged):
             return ReadyFeed(self._inputs, targets, answers, samples.arranged)
 
@@ -159,13 +159,20 @@ class Courses:
             teacher.answer(arranged)
         of_student, of_teacher = (tap.shapes(len(arranged)) for tap in taps)
         taps[1].close()
-        return Shapes(of_student, of_teacher, self._prepared.num_classes, num_samples)
+        return Shapes(of_student, of_teacher, self._prepared.num_classes, num_samples, self._classes())
+
+    def _classes(self) -> Tensor | None:
+        """Class (N,) of each sample of the training split's file; -1 of one without a label, or held out."""
+        train, labels = self._dataset.train, self._dataset.train.labels
+        if labels is None or labels.is_floating_point():
+            return None
+        known = labels if train.mask is None else torch.where(train.mask, labels, -1)
+        return torch.full((len(train.samples),), -1).index_copy_(0, train.ids, known)
 
     def _validation(self, soft_labels: Tensor | None) -> Validation:
-        labels = self._dataset.validation.labels
-        return Validation(
-            self._validation_inputs, soft_labels, None if labels is None else labels.to(self._device)
-        )
+        part = self._dataset.validation
+        labels, mask = (None if each is None else each.to(self._device) for each in (part.labels, part.mask))
+        return Validation(self._validation_inputs, soft_labels, labels, mask)
 
     @cached_property
     def _samples(self) -> Samples:

@@ -149,7 +149,7 @@ class Job:
             architecture=self.prepared.student.architecture,
             preprocessing=self.prepared.dataset.preprocessing,
             label_names=self.prepared.label_names,
-            evaluation=Evaluation(part.samples.raw[part.ids], part.labels),
+            evaluation=Evaluation(part.samples.raw[part.ids], part.labels, part.mask),
             report=comparison.report(self.journey.seconds()),
             spec=self.spec,
             inputs=self.inputs,

@@ -191,7 +191,7 @@ def _data(prepared: Prepared) -> PlannedData:
     dataset, preprocessing = prepared.dataset, prepared.dataset.preprocessing
     normalization = preprocessing.normalization
     return PlannedData(
-        task=dataset.task, layout=preprocessing.layout, input_shape=list(dataset.input_shape),
+        task=prepared.task.kind, layout=preprocessing.layout, input_shape=list(dataset.input_shape),
         dtype=preprocessing.dtype, scale=normalization.scale, mean=normalization.mean[:MAX_LISTED],
         std=normalization.std[:MAX_LISTED], num_classes=prepared.num_classes,
         splits=[_split(part, prepared.label_names) for part in dataset.parts],
@@ -200,8 +200,9 @@ def _data(prepared: Prepared) -> PlannedData:
 
 def _split(part: Part, label_names: Sequence[str]) -> PlannedSplit:
     counts: list[int] = []
-    if part.labels is not None:
-        counts = torch.bincount(part.labels, minlength=len(label_names))[:MAX_LISTED].tolist()
+    labels = part.labels if part.mask is None or part.labels is None else part.labels[part.mask]
+    if labels is not None and not labels.is_floating_point():
+        counts = torch.bincount(labels, minlength=len(label_names))[:MAX_LISTED].tolist()
     return PlannedSplit(
         **part.size().model_dump(),
         class_counts=[

@@ -9,6 +9,7 @@ from stillhouse.contract.events import Noted
 from stillhouse.contract.failures import DeviceUnavailableError, InvalidSpecError
 from stillhouse.contract.spec import Architecture, CheckpointTeacher, JobSpec, Training, TrainTeacher
 from stillhouse.contract.spec.augmentation import check_augmentation
+from stillhouse.contract.spec.objective import without_logits
 from stillhouse.contract.spec.term import FeatureTerm
 from worker.engine.architectures import build_fitted, check_batch, check_width, fit
 from worker.engine.course import Learner
@@ -24,7 +25,7 @@ from worker.engine.teachers.checkup import check_up
 def prepare(spec: JobSpec, inputs: Mapping[str, Path], device: str, num_ranks: int = 1) -> Prepared:
     """Read and check everything. Raises the StillhouseError that fits a mistake."""
     check_device(device)
-    task = task_of(spec.task.kind if spec.task else None)
+    task = task_of(spec.task)
     dataset = load_dataset(spec, inputs)
     _check_training(spec.training, dataset, "/training", num_ranks)
     teacher = None
@@ -38,23 +39,24 @@ def prepare(spec: JobSpec, inputs: Mapping[str, Path], device: str, num_ranks: i
         teacher.architecture if teacher else _fit_teacher(spec, task, dataset, num_classes, num_ranks)
     )
     if teacher is not None:
-        check_width(teacher.num_outputs, num_classes, _width_param(spec))
+        check_width(teacher.num_outputs, num_classes, _width_param(spec), outputs=task.outputs)
     student = fit_student(spec, dataset, num_classes)
     task.check_labels(dataset, num_classes)
     check_training_memory(student, spec.training, param="/student")
     if isinstance(spec.teacher, TrainTeacher) and teacher_architecture is not None:
         check_training_memory(teacher_architecture, spec.teacher.training, param="/teacher/architecture")
+    names = task.name_outputs(spec, num_classes)
     return Prepared(
         dataset=dataset,
         task=task,
         num_classes=num_classes,
-        label_names=task.name_outputs(spec, num_classes),
+        label_names=names,
         student=Learner(student),
         teacher_architecture=teacher_architecture,
         teacher=teacher,
         metric=student_metric(spec, task),
         batch_size=min(spec.training.batch_size, len(dataset.train.ids)),
-        remarks=list(_remarks(task, teacher, dataset, device)),
+        remarks=[*task.remarks(spec, dataset, names), *_remarks(task, teacher, dataset, device)],
     )
 
 
@@ -71,16 +73,15 @@ def check_device(device: str) -> None:
 
 def check_objective(spec: JobSpec, teacher: Teacher) -> None:
     """Raise InvalidSpecError for a term that asks more of the teacher than it gives."""
-    for place, term in enumerate(spec.effective_objective.terms):
-        param = f"/objective/terms/{place}"
-        if term.weight > 0 and term.needs_logits and teacher.gives == "probabilities":
-            raise InvalidSpecError(
-                f"{term.kind} needs the teacher's logits, and this teacher gives probabilities; use kl", param=param
-            )
+    objective = spec.effective_objective
+    for place, advice in without_logits(objective, spec.task.kind) if teacher.gives == "probabilities" else ():
+        raise InvalidSpecError(advice, param=f"/objective/terms/{place}")
+    for place, term in enumerate(objective.terms):
         if term.weight > 0 and isinstance(term, FeatureTerm) and term.pairs and teacher.module is None:
             raise InvalidSpecError(
-                f"{term.kind} looks at the teacher's layers, and a teacher of kind {spec.teacher.kind} shows none",
-                param=param,
+                f"{term.kind} looks at the teacher's layers, and a teacher of kind {spec.teacher.kind} shows none; "
+                "leave it out, or give a checkpoint",
+                param=f"/objective/terms/{place}",
             )
 
 
@@ -109,7 +110,10 @@ def _fit_teacher(spec: JobSpec, task: Task, dataset: Dataset, num_classes: int, 
     _check_training(teacher.training, dataset, "/teacher/training", num_ranks)
     check_batch(teacher.architecture, teacher.training, len(dataset.train.ids), "/teacher/training")
     param = "/teacher/architecture"
-    return fit(teacher.architecture, input_shape=dataset.input_shape, num_classes=num_classes, param=param)
+    return fit(
+        teacher.architecture, input_shape=dataset.input_shape, num_classes=num_classes, param=param,
+        outputs=task.outputs,
+    )
 
 
 def _check_training(training: Training, dataset: Dataset, param: str, num_ranks: int) -> None:

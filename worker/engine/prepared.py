@@ -20,7 +20,7 @@ class Prepared:
 
     dataset: Dataset
     task: Task
-    num_classes: int
+    num_classes: int  # width of the models' outputs
     label_names: list[str]
     student: Learner
     teacher_architecture: Architecture | None  # complete; None where the teacher is no network of ours
@@ -40,9 +40,9 @@ class Prepared:
         sizes = ", ".join(f"{len(part.ids):,} {part.name}" for part in self.dataset.parts)
         yield Noted(
             code="data_read",
-            message=f"{sizes} samples of {list(self.dataset.input_shape)}, {self.num_classes} classes.",
+            message=f"{sizes} samples of {list(self.dataset.input_shape)}, {self.num_classes} {self.task.outputs}.",
             data={
-                "task": self.dataset.task, "layout": preprocessing.layout,
+                "task": self.task.kind, "layout": preprocessing.layout,
                 "normalization": preprocessing.normalization.model_dump(), "num_classes": self.num_classes,
             },
         )
@@ -52,11 +52,17 @@ class Prepared:
 def student_metric(spec: JobSpec, task: Task) -> str:
     """What selects the student's best step."""
     chosen = spec.training.selection_metric
+    if chosen == "loss" and spec.effective_objective.needs_features:
+        raise InvalidSpecError(
+            f"a term looks at layers, which the validation split is not shown to; use {task.quality} or agreement",
+            param="/training/selection_metric",
+        )
     if chosen == "auto":
-        return task.quality if spec.has_validation_labels else "agreement"
-    if chosen != "agreement" and not spec.has_validation_labels and (
-        chosen != "loss" or spec.effective_objective.needs_labels
-    ):
+        return task.quality if spec.has_validation_labels or not spec.task.reads_labels else "agreement"
+    needs_labels = spec.effective_objective.needs_labels if chosen == "loss" else (
+        chosen != "agreement" and spec.task.reads_labels
+    )
+    if needs_labels and not spec.has_validation_labels:
         raise InvalidSpecError(
             f"selection_metric {chosen} needs a validation split with labels; use agreement",
             param="/training/selection_metric",
@@ -68,7 +74,7 @@ def teacher_metric(spec: JobSpec, training: Training, task: Task) -> str | None:
     """What selects the best step of a model that learns from labels alone; None takes the last."""
     if training.selection_metric == "agreement":
         raise InvalidSpecError(
-            "a teacher in training has none to agree with; use accuracy or loss",
+            f"a teacher in training has none to agree with; use {task.quality} or loss",
             param="/teacher/training/selection_metric",
         )
     if not spec.has_validation_labels:

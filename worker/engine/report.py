@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -20,6 +21,7 @@ from stillhouse.contract.report import (
     SplitSize,
     Subject,
 )
+from stillhouse.contract.spec import MultiLabel, Task
 from stillhouse.models import count_parameters, saved_bytes
 
 _PACKAGES = ("stillhouse", "torch", "numpy", "safetensors", "onnx", "onnxruntime")
@@ -59,7 +61,7 @@ def describe_subject(
 def build_report(
     *,
     subjects: Sequence[Subject],
-    task: str,
+    task: Task,
     evaluated_on: str,
     selection: Selection,
     splits: Sequence[SplitSize],
@@ -69,6 +71,8 @@ def build_report(
     phase_seconds: Mapping[str, float],
     num_train_samples_seen: int,
     device: str,
+    inputs: str | None = None,
+    num_outputs: int | None = None,
     name: str | None = None,
     notes: Sequence[str] = (),
 ) -> Report:
@@ -82,10 +86,13 @@ def build_report(
     return Report(
         name=name,
         created_at=datetime.now(UTC),
-        task=task,
+        task=task.kind,
+        inputs=inputs,
+        num_outputs=num_outputs,
+        threshold=task.threshold if isinstance(task, MultiLabel) else None,
         evaluated_on=evaluated_on,
         subjects=list(subjects),
-        gain=_gain(student, control),
+        **_gain(student, control, task),
         parameter_ratio=_ratio(teacher.num_parameters, student.num_parameters),
         size_ratio=_ratio(teacher.num_bytes, student.num_bytes),
         speed_ratio=_speed_ratio(teacher, student),
@@ -98,7 +105,7 @@ def build_report(
         phase_seconds=dict(phase_seconds),
         num_train_samples_seen=num_train_samples_seen,
         environment=environment(device),
-        notes=[*notes, *_standing_notes(student, control, evaluated_on, selection)],
+        notes=[*notes, *_standing_notes(student, control, evaluated_on, selection, task)],
     )
 
 
@@ -114,10 +121,15 @@ def _ratio(teacher: int | None, student: int | None) -> float | None:
     return None if teacher is None or not student else teacher / student
 
 
-def _gain(student: Subject, control: Subject | None) -> float | None:
-    if control is None or student.scores.accuracy is None or control.scores.accuracy is None:
-        return None
-    return 100 * (student.scores.accuracy - control.scores.accuracy)
+def _gain(student: Subject, control: Subject | None, task: Task) -> dict[str, Any]:
+    """The fields of the report that tell what distillation gained; none where nobody can tell."""
+    own = getattr(student.scores, task.quality)
+    alone = getattr(control.scores, task.quality) if control else None
+    if own is None or alone is None:
+        return {}
+    if task.quality == "r2":
+        return {"gain": own - alone, "gain_metric": task.quality, "gain_unit": "R²"}
+    return {"gain": 100 * (own - alone), "gain_metric": task.quality, "gain_unit": "percentage points"}
 
 
 def _speed_ratio(teacher: Subject, student: Subject) -> float | None:
@@ -127,7 +139,7 @@ def _speed_ratio(teacher: Subject, student: Subject) -> float | None:
 
 
 def _standing_notes(
-    student: Subject, control: Subject | None, evaluated_on: str, selection: Selection
+    student: Subject, control: Subject | None, evaluated_on: str, selection: Selection, task: Task
 ) -> Iterator[str]:
     """What every reader should know, whatever the job."""
     if evaluated_on == selection.split:
@@ -137,8 +149,16 @@ def _standing_notes(
         )
     if control is not None:
         yield "The gain is of one seed; repeat the job with other seeds before quoting it."
-    if student.scores.accuracy is None:
-        yield "The samples have no labels: agreement tells how alike the models answer, not how often they are right."
+    if not task.reads_labels:
+        yield (
+            "An embedding has no labels, so there is no student without a teacher to compare with, and the scores tell "
+            "how near the student is to its teacher, not how useful its vectors are."
+        )
+    elif getattr(student.scores, task.quality) is None:
+        yield (
+            "The samples have no labels to score by: agreement tells how alike the models answer, not how often they "
+            "are right."
+        )
     if student.latency is not None:
         yield (
             "Latency is of PyTorch without compilation, one sample at a time; the models took turns, so that "

@@ -41,7 +41,7 @@ from stillhouse.contract.spec.logit_terms import (
 )
 from stillhouse.contract.spec.objective import Objective, Term, misfits, usual_objective, without_logits
 from stillhouse.contract.spec.student import Student
-from stillhouse.contract.spec.task import ImageClassification, TabularClassification, Task
+from stillhouse.contract.spec.task import Classification, Embedding, MultiLabel, Regression, Task
 from stillhouse.contract.spec.teacher import (
     CheckpointTeacher,
     EnsembleTeacher,
@@ -68,12 +68,12 @@ from stillhouse.contract.spec.training import (
 
 __all__ = [
     "Adam", "AdamW", "Affine", "Architecture", "ArtifactId", "At", "Augmentation", "Bce", "BinaryCrossEntropy",
-    "CheckpointTeacher", "Cka", "Cnn", "Constant", "Cosine", "CosineDistance", "Crd", "Crop", "CrossEntropy",
-    "Cutmix", "Data", "Dist", "Dkd", "EarlyStopping", "EnsembleTeacher", "Erasing", "Export", "Fitnet", "Flip",
-    "Huber", "IdxData", "IdxSplit", "ImageClassification", "Jitter", "JobSpec", "Js", "Kl", "LayerPair", "Member",
-    "Mixup", "Mlp", "Mse", "Nkd", "Noise", "Normalization", "NpzData", "NpzSplit", "Nst", "Objective", "OneCycle",
-    "OnnxTeacher", "Optimizer", "Pkt", "RandomAugment", "ResizedCrop", "ReverseKl", "Review", "Rkd", "Rotate",
-    "Schedule", "Section", "Sgd", "Shift", "SoftLabelsTeacher", "Sp", "Split", "SquaredError", "Step", "Student",
-    "TabularClassification", "Task", "Teacher", "Term", "TrainTeacher", "Training", "Transform", "Ttm", "Vid",
-    "Wttm", "check_augmentation", "misfits", "usual_objective", "without_logits",
+    "CheckpointTeacher", "Cka", "Classification", "Cnn", "Constant", "Cosine", "CosineDistance", "Crd", "Crop",
+    "CrossEntropy", "Cutmix", "Data", "Dist", "Dkd", "EarlyStopping", "Embedding", "EnsembleTeacher", "Erasing",
+    "Export", "Fitnet", "Flip", "Huber", "IdxData", "IdxSplit", "Jitter", "JobSpec", "Js", "Kl", "LayerPair",
+    "Member", "Mixup", "Mlp", "Mse", "MultiLabel", "Nkd", "Noise", "Normalization", "NpzData", "NpzSplit", "Nst",
+    "Objective", "OneCycle", "OnnxTeacher", "Optimizer", "Pkt", "RandomAugment", "Regression", "ResizedCrop",
+    "ReverseKl", "Review", "Rkd", "Rotate", "Schedule", "Section", "Sgd", "Shift", "SoftLabelsTeacher", "Sp",
+    "Split", "SquaredError", "Step", "Student", "Task", "Teacher", "Term", "TrainTeacher", "Training", "Transform",
+    "Ttm", "Vid", "Wttm", "check_augmentation", "misfits", "usual_objective", "without_logits",
 ]

@@ -11,8 +11,8 @@ Width = Annotated[int, Field(ge=1, le=65_536)]
 
 class _Architecture(Section):
     num_classes: int | None = Field(
-        default=None, ge=2, le=1_000_000,
-        description="Width of the output. Taken from the task when left out.",
+        default=None, ge=1, le=1_000_000,
+        description="Width of the output: classes, labels, targets or dimensions. Taken from the data when left out.",
     )
     input_shape: list[Annotated[int, Field(ge=1, le=65_536)]] | None = Field(
         default=None, min_length=1, max_length=3,

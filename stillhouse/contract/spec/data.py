@@ -34,7 +34,7 @@ class IdxSplit(Section):
 
     inputs: ArtifactId
     labels: ArtifactId | None = Field(
-        default=None, description="IDX file of one integer label per input; leave out for unlabelled data."
+        default=None, description="IDX file of the labels, as the task wants them; leave out for unlabelled data."
     )
 
     @property
@@ -57,7 +57,7 @@ class NpzSplit(Section):
     )
     labels: str | None = Field(
         default="labels", min_length=1, max_length=256,
-        description="Name of the array of integer labels in the file; null for unlabelled data.",
+        description="Name of the array of labels in the file, as the task wants them; null for unlabelled data.",
     )
 
     @property
@@ -81,12 +81,13 @@ class _Dataset(Section):
         default=0, ge=0, lt=2**63, description="Seed of the draw of the validation split."
     )
     num_classes: int | None = Field(
-        default=None, ge=2, le=1_000_000,
-        description="Number of classes. Taken from the teacher's architecture, else from the labels, when left out.",
+        default=None, ge=1, le=1_000_000,
+        description="Width of the models' outputs: number of classes, labels or targets, or dimensions of an "
+        "embedding. Taken from the teacher, else from the labels, when left out.",
     )
     label_names: list[Annotated[str, Field(min_length=1, max_length=256)]] | None = Field(
-        default=None, min_length=2, max_length=1_000_000,
-        description="Name of each class, in the order of the model's outputs. Ends in the bundle.",
+        default=None, min_length=1, max_length=1_000_000,
+        description="Name of each class, label or target, in the order of the models' outputs. Ends in the bundle.",
     )
     layout: Literal["auto", "hw", "hwc", "chw"] = Field(
         default="auto",
@@ -100,7 +101,7 @@ class _Dataset(Section):
 
     @property
     def given_num_classes(self) -> int | None:
-        """The number of classes that this section tells."""
+        """The width of the outputs that this section tells."""
         return self.num_classes or (len(self.label_names) if self.label_names else None)
 
     @model_validator(mode="after")
@@ -108,7 +109,7 @@ class _Dataset(Section):
         if self.label_names is None:
             return self
         if len(set(self.label_names)) != len(self.label_names):
-            raise ValueError("label_names repeats a name; each class needs a name of its own")
+            raise ValueError("label_names repeats a name; each output needs a name of its own")
         if self.num_classes not in {None, len(self.label_names)}:
             raise ValueError(
                 f"label_names has {len(self.label_names)} names for num_classes {self.num_classes}"

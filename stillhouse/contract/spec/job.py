@@ -5,13 +5,13 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from stillhouse.contract.spec.base import Section
+from stillhouse.contract.spec.base import Place, Section, told_at
 from stillhouse.contract.spec.data import Data, Split
 from stillhouse.contract.spec.export import Export
-from stillhouse.contract.spec.objective import Objective, usual_objective
+from stillhouse.contract.spec.objective import Objective, misfits, usual_objective
 from stillhouse.contract.spec.student import Student
-from stillhouse.contract.spec.task import Task
-from stillhouse.contract.spec.teacher import CheckpointTeacher, EnsembleTeacher, OnnxTeacher, Teacher
+from stillhouse.contract.spec.task import Classification, Task
+from stillhouse.contract.spec.teacher import CheckpointTeacher, EnsembleTeacher, OnnxTeacher, Teacher, TrainTeacher
 from stillhouse.contract.spec.training import Training
 
 LabelKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}$")]
@@ -29,20 +29,19 @@ class JobSpec(Section):
     teacher: Teacher = Field(description="Where the soft labels come from.")
     student: Student = Field(description="What the teacher is distilled into.")
     data: Data = Field(description="Where the samples are and how to read them.")
-    task: Task | None = Field(
-        default=None,
-        description="What the models are for. Inputs of one axis are a table, others are images, when left out.",
-    )
+    task: Task = Field(default=Classification(), description="What the models are for.")
     objective: Objective | None = Field(
         default=None,
-        description="What the student minimises. `kl` at temperature 2 plus half of `cross_entropy`, or `kl` alone on "
-        "unlabelled data, when left out.",
+        description="What the student minimises. When left out, of classification: `kl` at temperature 2 plus half of "
+        "`cross_entropy`; of multi_label: `bce` at temperature 2 plus half of `binary_cross_entropy`; of regression: "
+        "`mse` plus half of `squared_error`; of embedding: `mse` plus `cosine`. The terms of labels are left out on "
+        "unlabelled data.",
     )
     training: Training = Field(default=Training(), description="How the student is trained.")
     control: bool = Field(
         default=True,
         description="Train the same student on the labels without the teacher as well, so that the report can tell "
-        "what distillation gained. Needs labels; about doubles the training time.",
+        "what distillation gained. Needs labels, which an embedding has none of; about doubles the training time.",
     )
     export: Export = Field(default=Export(), description="What comes out.")
     seed: int = Field(
@@ -53,32 +52,51 @@ class JobSpec(Section):
     )
 
     @model_validator(mode="after")
+    def _fits_the_task(self) -> Self:
+        told_at([
+            *self._unfit_terms(), *self._unfit_mixing(), *self._unfit_metrics(), *self._unfit_widths(),
+            *self._unfit_teacher(),
+        ])
+        return self
+
+    @model_validator(mode="after")
     def _labels_where_needed(self) -> Self:
-        if self.data.train.is_labelled:
+        if self.is_labelled:
             return self
+        why = "data.train has no labels" if self.task.reads_labels else f"{self.task.kind} reads no labels"
         for term in self.objective.active if self.objective else []:
             if term.needs_labels:
-                raise ValueError(f"the objective has a {term.kind} term, but data.train has no labels")
+                raise ValueError(f"the objective has a {term.kind} term, but {why}")
         if self.teacher.kind == "train":
             raise ValueError("a teacher of kind train learns from labels, but data.train has none")
-        if self.training.selection_metric == "accuracy" and not self.has_validation_labels:
-            raise ValueError("selection_metric is accuracy, but the validation split has no labels; use agreement")
+        chosen = self.training.selection_metric
+        if self.task.reads_labels and chosen == self.task.quality and not self.has_validation_labels:
+            raise ValueError(f"selection_metric is {chosen}, but the validation split has no labels; use agreement")
         return self
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether there are labels to learn from."""
+        return self.reads_labels_of(self.data.train)
 
     @property
     def has_validation_labels(self) -> bool:
         """Whether the split that selects has labels."""
-        return (self.data.validation or self.data.train).is_labelled
+        return self.reads_labels_of(self.data.validation or self.data.train)
 
     @property
     def effective_objective(self) -> Objective:
-        """The objective that is trained: as given, else the default for the data."""
-        return self.objective or usual_objective(is_labelled=self.data.train.is_labelled)
+        """The objective that is trained: as given, else the default for task and data."""
+        return self.objective or usual_objective(self.task.kind, is_labelled=self.is_labelled)
 
     @property
     def trains_control(self) -> bool:
         """Whether the same student is also trained without the teacher."""
-        return self.control and self.data.train.is_labelled
+        return self.control and self.is_labelled
+
+    def reads_labels_of(self, split: Split) -> bool:
+        """Whether the labels of a split are read, which an embedding's never are."""
+        return self.task.reads_labels and split.is_labelled
 
     def splits(self) -> Iterator[tuple[str, Split]]:
         """Each split that is given, with its name."""
@@ -89,14 +107,71 @@ class JobSpec(Section):
 
     def artifacts(self) -> dict[str, str]:
         """Every artifact that the job reads: JSON pointer of the field -> id of the artifact."""
-        found: dict[str, str] = {}
-        found.update(_teacher_artifacts(self.teacher, "/teacher"))
+        found = dict(_teacher_artifacts(self.teacher, "/teacher"))
         for name, split in self.splits():
             for field in ("artifact", "inputs", "labels"):
                 value = getattr(split, field, None)
                 if value in split.artifacts:
                     found[f"/data/{name}/{field}"] = value
         return found
+
+    def _unfit_terms(self) -> Iterator[tuple[Place, str]]:
+        for place, told in misfits(self.objective, self.task.kind) if self.objective else ():
+            yield ("objective", "terms", place), told
+
+    def _unfit_mixing(self) -> Iterator[tuple[Place, str]]:
+        """Mixup and cutmix give a sample shares of several classes."""
+        if self.training.augmentation is None or not self.training.augmentation.mixes:
+            return
+        for place, term in enumerate(self.objective.terms if self.objective else ()):
+            if term.needs_true_class and term.weight > 0:
+                yield ("objective", "terms", place), (
+                    f"{term.kind} needs one true class per sample, and mixup and cutmix blend two; leave one out"
+                )
+        teachers = self.teacher.members if isinstance(self.teacher, EnsembleTeacher) else ()
+        if self.teacher.kind == "soft_labels" or any(member.teacher.kind == "soft_labels" for member in teachers):
+            yield ("training", "augmentation"), (
+                "soft labels that come with the data say nothing of blended images; leave mixup and cutmix out"
+            )
+
+    def _unfit_metrics(self) -> Iterator[tuple[Place, str]]:
+        quality = self.task.quality
+        chosen: dict[Place, Training] = {("training",): self.training}
+        if isinstance(self.teacher, TrainTeacher):
+            chosen["teacher", "training"] = self.teacher.training
+        for place, training in chosen.items():
+            metric = training.selection_metric
+            if metric not in {"auto", "agreement", "loss", quality}:
+                usable = f"{quality}, agreement or loss" if place == ("training",) else f"{quality} or loss"
+                yield (*place, "selection_metric"), f"{metric} is no score of {self.task.kind}; use {usable}"
+
+    def _unfit_widths(self) -> Iterator[tuple[Place, str]]:
+        """One class alone, and names where nothing is named."""
+        names = self.data.label_names
+        if self.task.kind == "embedding" and names:
+            yield ("data", "label_names"), "the dimensions of an embedding have no names; leave label_names out"
+        if self.task.kind != "classification":
+            return
+        widths: dict[Place, int | None] = {
+            ("data", "num_classes"): self.data.num_classes,
+            ("data", "label_names"): len(names) if names else None,
+            ("student", "num_classes"): self.student.num_classes,
+        }
+        if isinstance(self.teacher, TrainTeacher):
+            widths["teacher", "architecture", "num_classes"] = self.teacher.architecture.num_classes
+        for place, width in widths.items():
+            if width == 1:
+                yield place, "one class alone is nothing to choose from; for one yes-or-no label use task multi_label"
+
+    def _unfit_teacher(self) -> Iterator[tuple[Place, str]]:
+        if not isinstance(self.teacher, TrainTeacher):
+            return
+        if self.task.kind == "embedding":
+            yield ("teacher", "kind"), (
+                "a teacher of kind train learns from labels, which an embedding has none of; give a checkpoint"
+            )
+        if self.task.kind != "classification" and self.teacher.label_smoothing:
+            yield ("teacher", "label_smoothing"), f"label smoothing is for classification, not for {self.task.kind}"
 
 
 def _teacher_artifacts(teacher: Teacher, pointer: str) -> Iterator[tuple[str, str]]:

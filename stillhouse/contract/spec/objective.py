@@ -1,12 +1,12 @@
 """What the student is trained to minimise: a weighted list of terms."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
 from stillhouse.contract.spec.base import Section
-from stillhouse.contract.spec.feature_terms import LayerTerm
+from stillhouse.contract.spec.feature_terms import CosineDistance, LayerTerm
 from stillhouse.contract.spec.logit_terms import (
     Bce,
     BinaryCrossEntropy,
@@ -60,22 +60,22 @@ class Objective(Section):
 class _Usual(NamedTuple):
     """The first choices for a task."""
 
-    soft: type[Kl] | type[Bce] | type[Mse]
+    soft: Sequence[type[Kl] | type[Bce] | type[Mse] | type[CosineDistance]]
     hard: type[CrossEntropy] | type[BinaryCrossEntropy] | type[SquaredError] | None
 
 
 _USUAL: Mapping[TaskKind, _Usual] = {
-    "classification": _Usual(Kl, CrossEntropy),
-    "multi_label": _Usual(Bce, BinaryCrossEntropy),
-    "regression": _Usual(Mse, SquaredError),
-    "embedding": _Usual(Mse, None),
+    "classification": _Usual([Kl], CrossEntropy),
+    "multi_label": _Usual([Bce], BinaryCrossEntropy),
+    "regression": _Usual([Mse], SquaredError),
+    "embedding": _Usual([Mse, CosineDistance], None),
 }
 
 
 def usual_objective(task: TaskKind = "classification", *, is_labelled: bool) -> Objective:
     """What is trained where a spec does not say: soft labels, with the true labels where there are any."""
     soft, hard = _USUAL[task]
-    return Objective(terms=[soft(), hard(weight=0.5)] if is_labelled and hard else [soft()])
+    return Objective(terms=[*(term() for term in soft), *([hard(weight=0.5)] if is_labelled and hard else [])])
 
 
 def misfits(objective: Objective, task: TaskKind) -> list[tuple[int, str]]:
@@ -108,7 +108,7 @@ def _logits_advice(term: Term, task: TaskKind) -> str | None:
 
 def _instead(term: Term, task: TaskKind) -> str:
     soft, hard = _USUAL[task]
-    chosen = soft if term.needs_teacher else hard
+    chosen = soft[0] if term.needs_teacher else hard
     return f"use {chosen.model_fields['kind'].default}" if chosen else "leave it out, for there are no true labels"
 
 

@@ -130,10 +130,11 @@ class Training(Section):
     )
     early_stopping: EarlyStopping | None = Field(default=None, description="Stop before the last epoch.")
     evaluate_every: int = Field(default=1, ge=1, le=100_000, description="Epochs between evaluations on validation.")
-    selection_metric: Literal["auto", "accuracy", "agreement", "loss"] = Field(
+    selection_metric: Literal["auto", "accuracy", "average_precision", "r2", "cosine", "agreement", "loss"] = Field(
         default="auto",
-        description="What decides the best step on the validation split; `auto` is accuracy where there are labels, "
-        "else agreement with the teacher.",
+        description="What decides the best step on the validation split; `auto` is the task's own score, where it can "
+        "be told: accuracy of classification, mean average_precision of multi_label, r2 of regression, which need "
+        "labels, and the mean cosine of an embedding with its teacher's; else agreement with the teacher.",
     )
     checkpoint_seconds: float = Field(
         default=60.0, ge=1, le=86_400, description="Least time between two checkpoints to resume from, in seconds."

@@ -1,42 +1,17 @@
 """Bundles that were damaged or made to do harm."""
 
-import hashlib
 import json
 import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import stillhouse
 from stillhouse.models.bundle import InvalidBundleError
-
-Members = dict[str, bytes]
-
-
-def rewrite(bundle: Path, target: Path, change: Callable[[Members], object], **options: Any) -> Path:  # noqa: ANN401
-    with zipfile.ZipFile(bundle) as archive:
-        members = {name: archive.read(name) for name in archive.namelist()}
-    change(members)
-    with zipfile.ZipFile(target, "w", **options) as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
-    return target
-
-
-def resign(members: Members, name: str, content: bytes) -> None:
-    """Change a member and the manifest with it, as somebody would who means harm."""
-    members[name] = content
-    manifest = json.loads(members["manifest.json"])
-    manifest["files"][name] = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
-    members["manifest.json"] = json.dumps(manifest).encode()
-
-
-def edit_json(members: Members, name: str, **values: object) -> None:
-    resign(members, name, json.dumps(json.loads(members[name]) | values).encode())
+from tests.fixtures.bundles import Members, edit_json, resign, rewrite
 
 
 def set_version(members: Members, version: int) -> None:

@@ -99,3 +99,22 @@ def test_a_phase_of_a_newer_service_is_shown_as_it_is_named() -> None:
 
 def test_scores_without_a_loss() -> None:
     assert measures({"validation.agreement": 0.5}) == "validation agreement 50.00 %"
+
+
+@pytest.mark.parametrize(
+    ("task", "metrics", "told"),
+    [
+        ("multi_label", {"validation.average_precision": 0.9, "validation.agreement": 0.5},
+         "validation mean average precision 90.00 %"),
+        ("regression", {"validation.r2": -0.25, "validation.agreement": 0.5}, "validation R² -0.2500"),
+        ("regression", {"validation.agreement": 0.5}, "validation agreement 0.5000"),
+        ("embedding", {"validation.cosine": 0.9712}, "validation cosine with the teacher 0.9712"),
+        ("segmentation", {"validation.agreement": 0.5}, "validation agreement 50.00 %"),
+    ],
+)
+def test_the_score_is_the_tasks(task: str, metrics: dict[str, float], told: str) -> None:
+    state = JobState()
+    assert state.task == "classification"
+    read = Noted(code="data_read", message="read", data={"task": task})
+    state.take(recorded([read])[0])
+    assert measures(metrics, state.task) == told

@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from app.jobs.spec_reading import read_spec
+from stillhouse.contract.failures import InvalidSpecError
 from stillhouse.contract.spec import JobSpec
 
 ART = {name: f"art_{name:0<20}" for name in ("teacher", "images", "labels", "test")}
@@ -119,6 +121,86 @@ def test_what_needs_labels_is_refused_without_them(pointer: str, value: Any) -> 
     del spec["data"]["train"]["labels"]
     with pytest.raises(ValidationError, match="label"):
         JobSpec.model_validate(spec)
+
+
+USUAL = {
+    "classification": (["kl", "cross_entropy"], ["kl"]), "multi_label": (["bce", "binary_cross_entropy"], ["bce"]),
+    "regression": (["mse", "squared_error"], ["mse"]), "embedding": (["mse", "cosine"], ["mse", "cosine"]),
+}
+
+
+@pytest.mark.parametrize("kind", USUAL)
+def test_every_task_has_its_usual_objective(kind: str) -> None:
+    labelled, unlabelled = USUAL[kind]
+    spec = changed("/task", {"kind": kind})
+    assert [term.kind for term in JobSpec.model_validate(spec).effective_objective.terms] == labelled
+    assert JobSpec.model_validate(spec).trains_control == (kind != "embedding")
+    del spec["data"]["train"]["labels"]
+    assert [term.kind for term in JobSpec.model_validate(spec).effective_objective.terms] == unlabelled
+
+
+def test_left_out_the_task_is_classification() -> None:
+    assert JobSpec.model_validate(smallest()).task.kind == "classification"
+    for old in ("image_classification", "tabular_classification"):
+        with pytest.raises(ValidationError, match="classification"):
+            JobSpec.model_validate(changed("/task", {"kind": old}))
+
+
+TRAINED = {"kind": "train", "architecture": {"kind": "mlp"}}
+UNFIT: list[tuple[str, str, Any, str, str]] = [
+    ("multi_label", "/objective/terms", [{"kind": "mse"}, {"kind": "kl"}], "/objective/terms/1", "use bce"),
+    ("multi_label", "/objective/terms", [{"kind": "bce"}, {"kind": "cross_entropy"}], "/objective/terms/1",
+     "use binary_cross_entropy"),
+    ("regression", "/objective/terms", [{"kind": "kl"}], "/objective/terms/0", "use mse"),
+    ("regression", "/objective/terms", [{"kind": "mse"}, {"kind": "binary_cross_entropy"}], "/objective/terms/1",
+     "use squared_error"),
+    ("embedding", "/objective/terms", [{"kind": "mse"}, {"kind": "squared_error"}], "/objective/terms/1",
+     "no true labels"),
+    ("classification", "/objective/terms", [{"kind": "bce"}], "/objective/terms/0", "use kl"),
+    ("multi_label", "/training/selection_metric", "accuracy", "/training/selection_metric",
+     "use average_precision, agreement or loss"),
+    ("classification", "/training/selection_metric", "r2", "/training/selection_metric", "use accuracy, agreement"),
+    ("embedding", "/training/selection_metric", "r2", "/training/selection_metric", "use cosine"),
+    ("regression", "/teacher", TRAINED | {"training": {"selection_metric": "accuracy"}},
+     "/teacher/training/selection_metric", "use r2 or loss"),
+    ("regression", "/teacher", TRAINED | {"label_smoothing": 0.1}, "/teacher/label_smoothing", "for classification"),
+    ("embedding", "/teacher", TRAINED, "/teacher/kind", "give a checkpoint"),
+    ("embedding", "/data/label_names", ["a", "b"], "/data/label_names", "leave label_names out"),
+    ("classification", "/data/num_classes", 1, "/data/num_classes", "multi_label"),
+    ("classification", "/data/label_names", ["a"], "/data/label_names", "multi_label"),
+    ("classification", "/student/num_classes", 1, "/student/num_classes", "multi_label"),
+    ("classification", "/teacher", {"kind": "train", "architecture": {"kind": "mlp", "num_classes": 1}},
+     "/teacher/architecture/num_classes", "multi_label"),
+    ("multi_label", "/task/threshold", 1.0, "/task/threshold", "less than 1"),
+]
+
+
+@pytest.mark.parametrize(("kind", "pointer", "value", "told_at", "advice"), UNFIT)
+def test_what_does_not_fit_the_task_is_told_at_its_field_with_what_to_do(
+    kind: str, pointer: str, value: Any, told_at: str, advice: str  # noqa: ANN401 - any JSON
+) -> None:
+    spec = changed(pointer, value)
+    spec["task"] = {"kind": kind} | spec.get("task", {})
+    with pytest.raises(InvalidSpecError) as caught:
+        read_spec(json.dumps(spec).encode())
+    (error,) = caught.value.errors
+    assert error.pointer == told_at
+    assert advice in error.detail
+
+
+def test_everything_that_does_not_fit_is_told_at_once() -> None:
+    spec = changed("/task", {"kind": "regression"}) | {
+        "objective": {"terms": [{"kind": "kl"}]}, "training": {"selection_metric": "accuracy"},
+    }
+    with pytest.raises(InvalidSpecError) as caught:
+        read_spec(json.dumps(spec).encode())
+    assert [error.pointer for error in caught.value.errors] == ["/objective/terms/0", "/training/selection_metric"]
+
+
+@pytest.mark.parametrize(("kind", "width"), [("multi_label", 1), ("regression", 1), ("embedding", 1)])
+def test_one_output_is_enough_for_what_is_no_choice(kind: str, width: int) -> None:
+    spec = changed("/data/num_classes", width) | {"task": {"kind": kind}}
+    assert JobSpec.model_validate(spec).data.given_num_classes == 1
 
 
 def properties(schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -27,22 +27,22 @@ ONLY_TRAIN = {"data": {"test": None}}
 
 
 @pytest.mark.parametrize(
-    ("shape", "layout", "task", "input_shape"),
+    ("shape", "layout", "is_table", "input_shape"),
     [
-        ((40, 5), "columns", "tabular_classification", (5,)),
-        ((40, 6, 7), "hw", "image_classification", (1, 6, 7)),
-        ((40, 6, 7, 3), "hwc", "image_classification", (3, 6, 7)),
-        ((40, 3, 6, 7), "chw", "image_classification", (3, 6, 7)),
-        ((40, 6, 7, 1), "hwc", "image_classification", (1, 6, 7)),
+        ((40, 5), "columns", True, (5,)),
+        ((40, 6, 7), "hw", False, (1, 6, 7)),
+        ((40, 6, 7, 3), "hwc", False, (3, 6, 7)),
+        ((40, 3, 6, 7), "chw", False, (3, 6, 7)),
+        ((40, 6, 7, 1), "hwc", False, (1, 6, 7)),
     ],
 )
 def test_axes_are_inferred(
-    lesson: Lesson, shape: tuple[int, ...], layout: str, task: str, input_shape: tuple[int, ...]
+    lesson: Lesson, shape: tuple[int, ...], layout: str, is_table: bool, input_shape: tuple[int, ...]
 ) -> None:
     inputs = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
     lesson.write_npz(TRAIN, inputs=inputs, labels=np.arange(40) % 3)
     dataset = load(lesson, **ONLY_TRAIN)
-    assert (dataset.preprocessing.layout, dataset.task, dataset.input_shape) == (layout, task, input_shape)
+    assert (dataset.preprocessing.layout, dataset.is_table, dataset.input_shape) == (layout, is_table, input_shape)
     samples = dataset.train.samples
     assert torch.equal(dataset.preprocessing.arrange(samples.raw), samples.arranged)
     assert samples.arranged.is_contiguous()
@@ -176,7 +176,6 @@ def test_damaged_files_are_told_with_their_place(lesson: Lesson) -> None:
 @pytest.mark.parametrize(
     ("sections", "says"),
     [
-        ({"task": {"kind": "tabular_classification"}}, "task is tabular_classification"),
         ({"data": {"layout": "chw"}}, "layout chw"),
         ({"data": {"normalization": {"mean": [0.0, 1.0], "std": [1.0, 1.0]}}}, "2 values for 1 channel"),
     ],

@@ -34,6 +34,21 @@ def test_rounding_keeps_the_whole_share() -> None:
     assert len(labels[held].unique()) == 5
 
 
+def test_samples_without_a_label_keep_their_share_whatever_stands_in_it() -> None:
+    mask = torch.arange(100) % 2 == 0
+    garbage = torch.where(mask, LABELS, torch.arange(100) * 1000)
+    _, held = hold_out(100, garbage, fraction=0.2, seed=0, mask=mask)
+    assert len(held) == 20
+    assert int((~mask[held]).sum()) == 10
+    assert torch.bincount(LABELS[held][mask[held]], minlength=3)[:2].tolist() == [6, 3]
+
+
+def test_labels_that_are_no_classes_keep_their_share_of_samples_that_have_one() -> None:
+    mask = torch.arange(100) % 10 == 0
+    _, held = hold_out(100, None, fraction=0.2, seed=0, mask=mask)
+    assert int(mask[held].sum()) == 2
+
+
 @pytest.mark.parametrize("labels", [None, torch.zeros(1, dtype=torch.int64)])
 def test_too_few_samples_are_told(labels: torch.Tensor | None) -> None:
     with pytest.raises(SplitTooSmallError):

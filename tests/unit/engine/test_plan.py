@@ -127,7 +127,7 @@ def test_the_data_are_told_by_split_and_class(lesson: Lesson) -> None:
     data = planned(lesson, data={
         "validation": {"artifact": VALIDATION, "labels": None}, "label_names": ["row", "column", "corner"],
     }).data
-    assert (data.task, data.layout, data.input_shape, data.dtype) == ("image_classification", "hw", [1, 8, 8], "uint8")
+    assert (data.task, data.layout, data.input_shape, data.dtype) == ("classification", "hw", [1, 8, 8], "uint8")
     assert (data.num_classes, len(data.mean), len(data.std)) == (3, 1, 1)
     assert data.scale == pytest.approx(1 / 255)
     assert [(split.name, split.num_samples) for split in data.splits] == [

@@ -31,7 +31,7 @@ def test_batches_are_smaller_where_samples_are_big() -> None:
 
 @pytest.mark.parametrize("difference", [0.2, float("nan"), float("inf")])
 def test_logits_beyond_the_tolerance_are_a_mismatch(difference: float) -> None:
-    parity = Parity(format="onnx", num_samples=10, max_logit_difference=difference, same_top_class=1.0)
+    parity = Parity(format="onnx", num_samples=10, max_output_difference=difference, same_decisions=1.0)
     with pytest.raises(ExportMismatchError, match="exported onnx does not answer"):
         _check(parity, 0.1)
 

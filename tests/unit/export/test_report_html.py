@@ -1,48 +1,14 @@
 import re
-from html.parser import HTMLParser
 
 import pytest
 
 from stillhouse.contract.report import ClassScore, Curve, Report, Scores
+from tests.fixtures.pages import Page
 from tests.fixtures.results import DIGITS, make_plain_report
 from worker.engine.export.curves import MAX_POINTS, draw_charts
 from worker.engine.export.report_html import render_html
 
 HOSTILE = "\"'><script>alert(1)</script><img src=x onerror=alert(2)>"
-VOID = {"meta", "br", "img", "link", "input", "hr"}
-
-
-class Page(HTMLParser):
-    """What a browser would find: tags, ids, attributes; balance is checked on the way."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str | None]] = []
-        self.words: list[str] = []
-        self.open: list[str] = []
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += attrs
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += attrs
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join("".join(self.words).split())
 
 
 def test_strings_of_the_user_stay_text() -> None:

@@ -1,15 +1,11 @@
 """Which axis of the raw inputs is what."""
 
-from typing import Literal
-
 import numpy as np
 import numpy.typing as npt
 
 from stillhouse.contract.failures import UnusableArrayError
-from stillhouse.contract.spec import Data, JobSpec
+from stillhouse.contract.spec import Data
 from stillhouse.models.preprocessing import Layout
-
-TaskKind = Literal["image_classification", "tabular_classification"]
 
 # Axes of a whole array, samples first.
 COLUMNS_AXES, GREY_AXES, COLOUR_AXES = 2, 3, 4
@@ -45,14 +41,6 @@ def input_shape(shape: tuple[int, ...], layout: Layout) -> tuple[int, ...]:
     if layout == "hwc":
         return (shape[3], shape[1], shape[2])
     return tuple(shape[1:])
-
-
-def infer_task(spec: JobSpec, layout: Layout, param: str) -> TaskKind:
-    """The task as given, else by the inputs; raises UnusableArrayError where the two do not go together."""
-    found: TaskKind = "tabular_classification" if layout == "columns" else "image_classification"
-    if spec.task is not None and spec.task.kind != found:
-        raise UnusableArrayError(f"task is {spec.task.kind}, but the inputs are for {found}", param=param)
-    return found
 
 
 def check_inputs(inputs: npt.NDArray[np.generic], param: str) -> None:

@@ -76,8 +76,8 @@ def export_bundle(
     folder.mkdir(parents=True, exist_ok=True)
     student = copy.deepcopy(student).cpu().float().eval()
     save_checkpoint(folder / WEIGHTS, student, architecture, preprocessing.normalization)
-    _write(folder / CONFIG, Config(architecture=architecture).model_dump(mode="json"))
-    _write(folder / LABELS, Labels(label_names=tuple(label_names)).model_dump(mode="json"))
+    _write(folder / CONFIG, Config(architecture=architecture, task=spec.task).model_dump(mode="json"))
+    _write(folder / LABELS, _labels(label_names, architecture).model_dump(mode="json"))
     (folder / PREPROCESSING).write_text(preprocessing.to_json(), "utf-8")
     parity = prove(
         folder, student=student, preprocessing=preprocessing, evaluation=evaluation, formats=spec.export.formats,
@@ -89,6 +89,11 @@ def export_bundle(
     _write(folder / MANIFEST, _manifest(folder, report, spec, inputs).model_dump(mode="json"))
     _zip(folder)
     return Exported(report, _produced(folder))
+
+
+def _labels(label_names: Sequence[str], architecture: Architecture) -> Labels:
+    """The outputs' names, or how many they are where they have none."""
+    return Labels(label_names=tuple(label_names), num_outputs=architecture.num_classes or 0)
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -10,8 +11,17 @@ from stillhouse import wording
 from stillhouse.contract.report import Report
 from stillhouse.models.preprocessing import Preprocessing
 from worker.engine.export.comparison import compare
+from worker.engine.export.onnx import OUTPUTS
 
 MAX_NAMED_CLASSES: Final = 20
+# Model hubs' names for what a model does, on images and on tables; they have none for some.
+_PIPELINE_TAGS: Final = MappingProxyType({
+    "classification": ("image-classification", "tabular-classification"),
+    "multi_label": ("image-classification", "tabular-classification"),
+    "regression": (None, "tabular-regression"),
+    "embedding": ("image-feature-extraction", "feature-extraction"),
+})
+_TAGS: Final = MappingProxyType({"multi_label": "multi-label", "regression": "regression", "embedding": "embedding"})
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~!&$])")
 
 
@@ -39,12 +49,16 @@ def render_card(report: Report, preprocessing: Preprocessing, *, has_onnx: bool)
         gain=wording.gain_sentence(report),
         rows=[row for _, rows in compare(report) for row in rows],
         num_evaluated=wording.num_evaluated(report),
-        pipeline_tag="tabular-classification" if preprocessing.layout == "columns" else "image-classification",
+        num_labelled=wording.num_labelled(report),
+        pipeline_tag=_PIPELINE_TAGS[report.task][preprocessing.layout == "columns"],
+        tag=_TAGS.get(report.task),
         shape=(1, *preprocessing.raw_shape),
         axes=preprocessing.raw_axes,
         dtype=preprocessing.dtype,
         input_shape=", ".join(map(str, preprocessing.input_shape)),
-        num_classes=len(report.label_names),
-        classes=", ".join(named) + more,
+        num_outputs=report.num_outputs or len(report.label_names),
+        outputs=wording.outputs(report),
+        output=OUTPUTS[report.task],
+        names=", ".join(named) + more,
         has_onnx=has_onnx,
     )

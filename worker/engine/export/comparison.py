@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from stillhouse import wording
-from stillhouse.contract.report import Latency, Report, Scores, Subject
+from stillhouse.contract.report import Latency, Report, Subject
 
 Cell = Callable[[Subject], str]
 
@@ -20,7 +20,7 @@ class Row:
 def compare(report: Report) -> Iterator[tuple[str, list[Row]]]:
     """Headed groups of rows, one cell for each model; rows about which no model has anything to say are left out."""
     for title, rows in (
-        (f"On the {report.evaluated_on} split", _quality_cells()),
+        (f"On the {report.evaluated_on} split", _quality_cells(report.task)),
         ("Selected and last step", _step_cells(report)),
         ("Cost", _cost_cells()),
     ):
@@ -30,29 +30,26 @@ def compare(report: Report) -> Iterator[tuple[str, list[Row]]]:
             yield title, kept
 
 
-def _quality_cells() -> Iterator[tuple[str, Cell]]:
-    yield "Accuracy", lambda subject: wording.percent(subject.scores.accuracy)
-    yield "Wrong answers", lambda subject: wording.count(subject.scores.num_errors)
-    yield "Precision, macro", lambda subject: wording.percent(subject.scores.precision_macro)
-    yield "Recall, macro", lambda subject: wording.percent(subject.scores.recall_macro)
-    yield "F1, macro", lambda subject: wording.percent(subject.scores.f1_macro)
-    yield "Calibration error", lambda subject: wording.percent(subject.scores.calibration_error)
-    yield "Cross-entropy, nats", lambda subject: wording.decimal(subject.scores.cross_entropy)
-    yield "Agreement with the teacher", lambda subject: wording.percent(subject.scores.agreement)
-    yield "KL from the teacher, nats", lambda subject: wording.decimal(subject.scores.kl_from_teacher)
+def _quality_cells(task: str) -> Iterator[tuple[str, Cell]]:
+    for measure in wording.measures(task):
+        yield measure.title, _cell(measure)
+
+
+def _cell(measure: wording.Measure) -> Cell:
+    return lambda subject: measure.of(subject.scores)
 
 
 def _step_cells(report: Report) -> Iterator[tuple[str, Cell]]:
-    metric = report.selection.metric.rpartition(".")[2]
+    metric = wording.measure(report.task, report.selection.metric.rpartition(".")[2])
+    quality, split = wording.quality(report.task), report.evaluated_on.capitalize()
     yield "Selected step", lambda subject: wording.count(subject.selected_step)
     yield "Last step", lambda subject: wording.count(subject.last_step) + (" (early)" if subject.stopped_early else "")
-    yield f"Validation {metric}, selected", lambda subject: _share_of(subject.validation_scores, metric)
-    yield f"{report.evaluated_on.capitalize()} accuracy, selected", lambda subject: (
-        wording.percent(subject.scores.accuracy) if subject.final_scores else wording.MISSING
+    if metric:
+        yield f"Validation {metric.name}, selected", lambda subject: metric.of(subject.validation_scores)
+    yield f"{split} {quality.name}, selected", lambda subject: (
+        quality.of(subject.scores) if subject.final_scores else wording.MISSING
     )
-    yield f"{report.evaluated_on.capitalize()} accuracy, last step", lambda subject: (
-        _share_of(subject.final_scores, "accuracy")
-    )
+    yield f"{split} {quality.name}, last step", lambda subject: quality.of(subject.final_scores)
 
 
 def _cost_cells() -> Iterator[tuple[str, Cell]]:
@@ -64,10 +61,3 @@ def _cost_cells() -> Iterator[tuple[str, Cell]]:
 
 def _milliseconds(latency: Latency | None, quantile: str) -> str:
     return wording.milliseconds(getattr(latency, quantile, None))
-
-
-def _share_of(scores: Scores | None, metric: str) -> str:
-    value = getattr(scores, metric, None) if scores else None
-    if metric in {"accuracy", "agreement"}:
-        return wording.percent(value)
-    return wording.decimal(value)

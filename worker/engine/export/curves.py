@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
 from stillhouse.contract.report import Curve, Report
-from stillhouse.wording import decimal, percent
+from stillhouse.wording import Measure, decimal, measure, percent
 
 MAX_POINTS: Final = 400
 _WIDE_RATIO: Final = 20  # largest by smallest value, from which on a logarithmic axis shows more
@@ -32,18 +32,24 @@ _VARIABLES: Final = MappingProxyType({
     **{colour: f"var(--{name})" for name, colour in _SUBJECTS.values()},
 })
 _LEARNING_RATE: Final = "learning_rate"
+_VALIDATION: Final = "validation."
+_GRADIENT_SHARE: Final = "gradient_share."
 _TITLES: Final = MappingProxyType({
-    "validation.accuracy": "Accuracy on validation",
-    "validation.agreement": "Agreement with the teacher on validation",
     "validation.loss": "Loss on validation",
     "loss": "Loss in training",
     "loss.kl": "Divergence from the teacher (kl)",
+    "loss.bce": "Cross-entropy with the teacher (bce)",
+    "loss.cosine": "One minus cosine with the teacher (cosine)",
+    "loss.mse": "Squared difference from the teacher (mse)",
     "loss.cross_entropy": "Cross-entropy with the labels",
-    "loss.mse": "Squared distance of logits (mse)",
+    "loss.binary_cross_entropy": "Cross-entropy with the labels",
+    "loss.squared_error": "Squared difference from the true values",
+    "loss.huber": "Huber's distance from the true values",
     _LEARNING_RATE: "Learning rate",
 })
-_MAIN: Final = frozenset({"validation.accuracy", "validation.agreement", "validation.loss", "loss"})
-_SHARES: Final = frozenset({"validation.accuracy", "validation.agreement"})
+_MAIN: Final = frozenset({"validation.loss", "loss"})
+
+
 @dataclass(frozen=True)
 class Line:
     """One model's curve."""
@@ -72,9 +78,36 @@ def draw_charts(report: Report) -> list[Chart]:
         phase, _, metric = curve.name.partition("/")
         if phase in _SUBJECTS and curve.steps:
             by_metric.setdefault(metric, []).append(_line(phase, curve))
-    order = list(_TITLES)
-    metrics = sorted(by_metric, key=lambda metric: (order.index(metric) if metric in order else len(order), metric))
+    metrics = sorted(by_metric, key=lambda metric: (_rank(metric, report.task), metric))
     return [_chart(number, metric, by_metric[metric], report) for number, metric in enumerate(metrics)]
+
+
+def _score(metric: str, task: str) -> Measure | None:
+    """The score on validation that the metric is; None of a loss or a learning rate."""
+    return measure(task, metric.removeprefix(_VALIDATION)) if metric.startswith(_VALIDATION) else None
+
+
+def _rank(metric: str, task: str) -> int:
+    """The task's scores first, agreement after them, then what has a title, then the rest."""
+    order = list(_TITLES)
+    if _score(metric, task):
+        return -1 if metric.endswith("agreement") else -2
+    return order.index(metric) if metric in order else len(order)
+
+
+def _title(metric: str, task: str) -> str:
+    score = _score(metric, task)
+    if score:
+        return f"{score.title} on validation"
+    if metric.startswith(_GRADIENT_SHARE):
+        return f"Share of the gradient: {metric.removeprefix(_GRADIENT_SHARE)}"
+    name = metric.removeprefix("loss.")
+    return _TITLES.get(metric, f"Term of the loss: {name}" if name != metric else metric)
+
+
+def _told(metric: str, task: str) -> Callable[[float | None], str]:
+    score = _score(metric, task)
+    return percent if metric.startswith(_GRADIENT_SHARE) else score.told if score else decimal
 
 
 def _line(phase: str, curve: Curve) -> Line:
@@ -85,7 +118,7 @@ def _line(phase: str, curve: Curve) -> Line:
 
 
 def _chart(number: int, metric: str, lines: Sequence[Line], report: Report) -> Chart:
-    title = _TITLES.get(metric, metric)
+    title, told = _title(metric, report.task), _told(metric, report.task)
     with _style(number):
         figure = Figure(figsize=(4.6, 2.7), layout="constrained")
         axes = figure.subplots()
@@ -93,14 +126,14 @@ def _chart(number: int, metric: str, lines: Sequence[Line], report: Report) -> C
             axes.plot(line.steps, line.values, color=line.colour, linewidth=1.6, solid_capstyle="round")
         if metric != _LEARNING_RATE:
             _mark_selected(axes, lines, report)
-        _dress(axes, metric, lines)
+        _dress(axes, lines, is_share=told is percent, is_loss=told is decimal and metric != _LEARNING_RATE)
         drawn = io.BytesIO()
         figure.savefig(drawn, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return Chart(
         title=title,
-        summary="; ".join(_summary(line, metric) for line in lines).capitalize() + ".",
+        summary="; ".join(_summary(line, told) for line in lines).capitalize() + ".",
         subjects=[line.subject for line in lines],
-        is_minor=metric not in _MAIN,
+        is_minor=metric not in _MAIN and _score(metric, report.task) is None,
         svg=_inline(drawn.getvalue().decode(), number, title),
     )
 
@@ -124,14 +157,14 @@ def _mark_selected(axes: Axes, lines: Sequence[Line], report: Report) -> None:
             axes.plot([subject.selected_step], [value], "o", color=line.colour, markersize=5)
 
 
-def _dress(axes: Axes, metric: str, lines: Sequence[Line]) -> None:
+def _dress(axes: Axes, lines: Sequence[Line], *, is_share: bool, is_loss: bool) -> None:
     axes.set_xlabel("step")
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    if metric in _SHARES:
+    if is_share:
         axes.yaxis.set_major_locator(MaxNLocator(5))
         axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
-    elif metric != _LEARNING_RATE and _spans_decades(lines):
+    elif is_loss and _spans_decades(lines):
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -156,8 +189,7 @@ def _inline(svg: str, number: int, title: str) -> Markup:
     return Markup(drawing.replace("<svg ", label, 1))  # noqa: S704 - drawn here; no text of the user is in it
 
 
-def _summary(line: Line, metric: str) -> str:
-    told = percent if metric in _SHARES else decimal
+def _summary(line: Line, told: Callable[[float | None], str]) -> str:
     if len(line.values) == 1:
         return f"{line.subject} {told(line.values[0])}"
     return f"{line.subject} from {told(line.values[0])} to {told(line.values[-1])}"

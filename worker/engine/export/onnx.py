@@ -1,18 +1,22 @@
 """The student as one ONNX file."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 import torch
 from torch import nn
 
-INPUT = "input"
-OUTPUT = "logits"
+INPUT: Final = "input"
+# By the kind of task.
+OUTPUTS: Final[Mapping[str, str]] = {
+    "classification": "logits", "multi_label": "logits", "regression": "values", "embedding": "embedding",
+}
 
 
-def export_onnx(network: nn.Module, input_shape: Sequence[int], path: Path) -> None:
-    """Write the network, in eval mode on the CPU, with a free batch axis: `input` (batch, *input_shape) -> `logits`.
+def export_onnx(network: nn.Module, input_shape: Sequence[int], path: Path, *, output: str = "logits") -> None:
+    """Write the network, in eval mode on the CPU, with a free batch axis: `input` (batch, *input_shape) -> `output`.
 
     Takes some seconds, since torch traces the network symbolically.
     """
@@ -25,7 +29,7 @@ def export_onnx(network: nn.Module, input_shape: Sequence[int], path: Path) -> N
         external_data=False,
         verbose=False,
         input_names=[INPUT],
-        output_names=[OUTPUT],
+        output_names=[output],
         dynamic_shapes=({0: torch.export.Dim("batch")},),
     )
     if program is None:

@@ -16,9 +16,10 @@ from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from stillhouse.contract.report import Parity
-from stillhouse.models.bundle import CONFIG, ONNX, PREPROCESSING, WEIGHTS, build_network
+from stillhouse.models.bundle import CONFIG, ONNX, PREPROCESSING, WEIGHTS, Config, build_network
 from stillhouse.models.preprocessing import Preprocessing
-from worker.engine.export.onnx import INPUT, OUTPUT, export_onnx
+from worker.engine.export.likeness import compare
+from worker.engine.export.onnx import INPUT, OUTPUTS, export_onnx
 from worker.engine.export.prove import RESULT, SAMPLES, answer_in_batches, batch_size
 
 
@@ -26,42 +27,25 @@ def main(folder: Path, work: Path, formats: Sequence[str]) -> None:
     """Write the comparison of each format as JSON."""
     samples = safetensors.torch.load_file(work / SAMPLES)
     preprocessing = Preprocessing.from_json((folder / PREPROCESSING).read_bytes())
-    network = build_network((folder / CONFIG).read_bytes(), (folder / WEIGHTS).read_bytes())
+    config = (folder / CONFIG).read_bytes()
+    task = Config.model_validate_json(config).task
+    network = build_network(config, (folder / WEIGHTS).read_bytes())
     inputs = preprocessing(samples["inputs"])
-    parities = [compare("safetensors", answer_in_batches(network, inputs), samples)]
+    parities = [compare("safetensors", task, answer_in_batches(network, inputs), samples)]
     if "onnx" in formats:
-        parities.append(compare("onnx", _answer_with_onnx(network, inputs, folder / ONNX), samples))
+        answered = _answer_with_onnx(network, inputs, folder / ONNX, OUTPUTS[task.kind])
+        parities.append(compare("onnx", task, answered, samples))
     (work / RESULT).write_bytes(TypeAdapter(list[Parity]).dump_json(parities))
 
 
-def compare(name: str, logits: Tensor, samples: dict[str, Tensor]) -> Parity:
-    """Answers (N, classes) against the trained model's `logits` and, where there are any, the `labels`."""
-    expected = samples["logits"]
-    same = logits.argmax(1) == expected.argmax(1)
-    return Parity(
-        format=name,
-        num_samples=len(expected),
-        max_logit_difference=(logits - expected).abs().max().item(),
-        same_top_class=same.float().mean().item(),
-        accuracy_difference=_accuracy_difference(logits, samples),
-    )
-
-
-def _accuracy_difference(logits: Tensor, samples: dict[str, Tensor]) -> float | None:
-    if "labels" not in samples:
-        return None
-    right = [int((answers.argmax(1) == samples["labels"]).sum()) for answers in (logits, samples["logits"])]
-    return abs(right[0] - right[1]) / len(logits)
-
-
-def _answer_with_onnx(network: nn.Module, inputs: Tensor, path: Path) -> Tensor:
-    export_onnx(network, inputs.shape[1:], path)
+def _answer_with_onnx(network: nn.Module, inputs: Tensor, path: Path, output: str) -> Tensor:
+    export_onnx(network, inputs.shape[1:], path, output=output)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     # The first sample goes alone: a batch axis that was frozen at export shows here.
     parts = [inputs[:1], *torch.split(inputs[1:], batch_size(inputs))] if len(inputs) > 1 else [inputs]
-    return torch.from_numpy(np.concatenate([session.run([OUTPUT], {INPUT: part.numpy()})[0] for part in parts]))
+    return torch.from_numpy(np.concatenate([session.run([output], {INPUT: part.numpy()})[0] for part in parts]))
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ RESULT: Final = "parity.json"
 
 MAX_SAMPLES: Final = 10_000
 MAX_SAMPLE_BYTES: Final = 256 * 1024 * 1024
-# ONNX Runtime adds up in another order than torch: the bound grows with the logits.
+# ONNX Runtime adds up in another order than torch: the bound grows with the outputs.
 TOLERANCE: Final = 1e-4
 TIMEOUT_SECONDS: Final = 1800.0
 _MAX_BATCH: Final = 1024
@@ -40,6 +40,14 @@ class Evaluation:
 
     inputs: Tensor
     labels: Tensor | None
+    mask: Tensor | None = None  # (N,) bool: which samples have a label; all of them where it is None
+
+    def known_labels(self) -> dict[str, Tensor]:
+        """`labels` (K, ...) and their samples' `places` (K,); nothing where there are none."""
+        if self.labels is None:
+            return {}
+        places = torch.arange(len(self.inputs)) if self.mask is None else self.mask.cpu().nonzero().squeeze(1)
+        return {"labels": self.labels.cpu()[places].contiguous(), "places": places}
 
 
 def prove(
@@ -65,7 +73,7 @@ def prove(
 
 
 def answer_in_batches(model: nn.Module, inputs: Tensor) -> Tensor:
-    """Logits (N, classes) of normalised inputs, in batches that fit in memory."""
+    """Outputs (N, C) of normalised inputs, in batches that fit in memory."""
     with torch.inference_mode():
         return torch.cat([model(part) for part in torch.split(inputs, batch_size(inputs))])
 
@@ -81,18 +89,16 @@ def _sample(evaluation: Evaluation) -> Evaluation:
     bytes_each = max(1, evaluation.inputs[:1].nbytes)
     kept = min(total, MAX_SAMPLES, max(1, MAX_SAMPLE_BYTES // bytes_each))
     places = torch.linspace(0, total - 1, kept).round().long()
-    labels = None if evaluation.labels is None else evaluation.labels.cpu()[places]
-    return Evaluation(evaluation.inputs[places.to(evaluation.inputs.device)].cpu(), labels)
+    labels, mask = (None if each is None else each.cpu()[places] for each in (evaluation.labels, evaluation.mask))
+    return Evaluation(evaluation.inputs[places.to(evaluation.inputs.device)].cpu(), labels, mask)
 
 
 def _write_samples(path: Path, student: nn.Module, preprocessing: Preprocessing, sample: Evaluation) -> float:
-    """Hand over the samples with the trained model's answers; gives the difference of logits that is allowed."""
-    logits = answer_in_batches(student, preprocessing(sample.inputs))
-    tensors = {"inputs": sample.inputs.contiguous(), "logits": logits.contiguous()}
-    if sample.labels is not None:
-        tensors["labels"] = sample.labels.contiguous()
+    """Hand over the samples with the trained model's answers; gives the difference of outputs that is allowed."""
+    outputs = answer_in_batches(student, preprocessing(sample.inputs))
+    tensors = {"inputs": sample.inputs.contiguous(), "outputs": outputs.contiguous(), **sample.known_labels()}
     safetensors.torch.save_file(tensors, path)
-    return TOLERANCE * max(1.0, logits.abs().max().item())
+    return TOLERANCE * max(1.0, outputs.abs().max().item())
 
 
 def _run(folder: Path, work: Path, formats: Sequence[str]) -> None:
@@ -129,12 +135,15 @@ def _scrubbed(work: Path) -> Mapping[str, str]:
 
 
 def _check(parity: Parity, tolerance: float) -> None:
-    # Within the tolerance another top class is possible only where two logits are as good as equal.
-    if not parity.max_logit_difference <= tolerance:  # NaN is no match either
+    # Within the tolerance another decision is possible only where two logits, or logit and threshold, are as good as
+    # equal.
+    if not parity.max_output_difference <= tolerance:  # NaN is no match either
+        same = parity.same_decisions
+        decided = "" if same is None else f"; {same:.2%} of the decisions are the same"
         raise ExportMismatchError(
-            f"the exported {parity.format} does not answer as the trained model did: logits differ by up to "
-            f"{parity.max_logit_difference:.3g}, and {tolerance:.3g} is allowed; the top class is the same for "
-            f"{parity.same_top_class:.2%} of {parity.num_samples} samples"
+            f"the exported {parity.format} does not answer as the trained model did: outputs differ by up to "
+            f"{parity.max_output_difference:.3g} on {parity.num_samples} samples, and {tolerance:.3g} is allowed"
+            f"{decided}"
         )
 
 

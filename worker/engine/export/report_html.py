@@ -8,7 +8,7 @@ from typing import Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from stillhouse import wording
-from stillhouse.contract.report import ClassScore, Report, Scores, Subject
+from stillhouse.contract.report import ClassScore, Report, Scores, Subject, TargetScore
 from worker.engine.export.comparison import compare
 from worker.engine.export.curves import draw_charts
 
@@ -27,25 +27,34 @@ _PAGES = Environment(
     trim_blocks=True, lstrip_blocks=True,
 )
 _PAGES.filters |= {
-    name: getattr(wording, name) for name in ("percent", "count", "decimal", "size", "milliseconds", "seconds", "times")
+    name: getattr(wording, name)
+    for name in ("percent", "count", "decimal", "four", "size", "milliseconds", "seconds", "times")
 } | {"typeset": typeset}
 
 @dataclass(frozen=True)
 class Tile:
-    """A big number. `share` is the student's part of the teacher's, 0 to 1, drawn as a bar."""
+    """A big number. `share` is the student's part of the teacher's, 0 to 1, drawn as a bar; None where nobody knows."""
 
     title: str
     value: str
     beside: str
-    share: float
+    share: float | None
 
 
 @dataclass(frozen=True)
 class ClassRow:
-    """A class: the student's scores, and the F1 of each other model."""
+    """A class or a label: the student's scores, and the F1 of each other model."""
 
     student: ClassScore
     others: list[float]
+
+
+@dataclass(frozen=True)
+class TargetRow:
+    """A target: the student's scores, and the R² of each other model."""
+
+    student: TargetScore
+    others: list[float | None]
 
 
 def render_html(report: Report) -> str:
@@ -57,11 +66,16 @@ def render_html(report: Report) -> str:
         verdict=wording.verdict(report),
         gain=wording.gain_sentence(report),
         num_evaluated=wording.num_evaluated(report),
+        selected_by=_selected_by(report),
+        num_labelled=wording.num_labelled(report),
+        outputs=wording.outputs(report),
         tiles=list(_tiles(report)),
         groups=list(compare(report)),
         charts=charts,
         drawn=[subject.name for subject in report.subjects if subject.name in drawn],
         class_rows=_class_rows(report),
+        has_precisions=any(score.average_precision is not None for score in _student_scores(report).per_class),
+        target_rows=_target_rows(report),
         num_classes=len(report.label_names),
         has_confusion=len(report.label_names) <= MAX_CONFUSION_CLASSES,
         student=report.subject("student"),
@@ -73,46 +87,73 @@ def _tiles(report: Report) -> Iterator[Tile]:
     teacher, student = report.subject("teacher"), report.subject("student")
     if teacher is None or student is None:
         return
-    yield _quality_tile(teacher.scores, student.scores)
+    yield _quality_tile(report.task, teacher.scores, student.scores)
     yield Tile(
-        "Parameters", wording.count(student.num_parameters), f"teacher {wording.count(teacher.num_parameters)}",
-        1 / report.parameter_ratio if report.parameter_ratio else 0.0,
+        "Parameters", wording.count(student.num_parameters), _beside(wording.count(teacher.num_parameters)),
+        1 / report.parameter_ratio if report.parameter_ratio else None,
     )
     yield Tile(
-        "Weights on disk", wording.size(student.num_bytes), f"teacher {wording.size(teacher.num_bytes)}",
-        1 / report.size_ratio if report.size_ratio else 0.0,
+        "Weights on disk", wording.size(student.num_bytes), _beside(wording.size(teacher.num_bytes)),
+        1 / report.size_ratio if report.size_ratio else None,
     )
     if student.latency and teacher.latency and report.speed_ratio:
         yield Tile(
             "CPU latency", wording.milliseconds(student.latency.p50_ms),
-            f"teacher {wording.milliseconds(teacher.latency.p50_ms)}", 1 / report.speed_ratio,
+            _beside(wording.milliseconds(teacher.latency.p50_ms)), 1 / report.speed_ratio,
         )
 
 
-def _quality_tile(teacher: Scores, student: Scores) -> Tile:
-    if student.accuracy is not None and teacher.accuracy:
-        return Tile(
-            "Accuracy", wording.percent(student.accuracy), f"teacher {wording.percent(teacher.accuracy)}",
-            student.accuracy / teacher.accuracy,
-        )
-    return Tile("Agreement with the teacher", wording.percent(student.agreement), "", student.agreement or 0.0)
+def _quality_tile(task: str, teacher: Scores, student: Scores) -> Tile:
+    quality, agreement = wording.quality(task), wording.measure(task, "agreement")
+    own, taught = getattr(student, quality.field), getattr(teacher, quality.field)
+    assert agreement is not None  # noqa: S101 - every task has it
+    if quality.field == "cosine" and own is not None:
+        return Tile(quality.title, quality.told(own), f"{wording.percent(student.agreement, 1)} same neighbours", own)
+    if own is not None and taught:
+        share = own / taught if taught > 0 else None
+        return Tile(quality.title, quality.told(own), _beside(quality.told(taught)), share)
+    return Tile(agreement.title, agreement.of(student), "", student.agreement)
+
+
+def _selected_by(report: Report) -> str:
+    metric = report.selection.metric.rpartition(".")[2]
+    measure = wording.measure(report.task, metric)
+    return measure.name if measure else metric
+
+
+def _beside(teacher: str) -> str:
+    return "teacher's not known" if teacher == wording.MISSING else f"teacher {teacher}"
+
+
+def _student_scores(report: Report) -> Scores:
+    student = report.subject("student")
+    return student.scores if student else Scores()
 
 
 def _class_rows(report: Report) -> list[ClassRow]:
     """Every class in its order, or the weakest ones where there are many."""
-    student = report.subject("student")
-    if student is None:
-        return []
     others = [_f1_by_label(subject) for subject in report.subjects if subject.name != "student"]
     rows = [
         ClassRow(score, [by_label.get(score.label, float("nan")) for by_label in others])
-        for score in student.scores.per_class
+        for score in _student_scores(report).per_class
     ]
     return rows if len(rows) <= MAX_LISTED_CLASSES else _weakest(rows)
 
 
 def _f1_by_label(subject: Subject) -> dict[str, float]:
     return {score.label: score.f1 for score in subject.scores.per_class}
+
+
+def _target_rows(report: Report) -> list[TargetRow]:
+    """Every target in its order."""
+    others = [
+        {score.target: score.r2 for score in subject.scores.per_target}
+        for subject in report.subjects if subject.name != "student"
+    ]
+    return [
+        TargetRow(score, [by_target.get(score.target) for by_target in others])
+        for score in _student_scores(report).per_target
+    ]
 
 
 def _weakest(rows: Sequence[ClassRow]) -> list[ClassRow]:
