@@ -5,13 +5,14 @@ import json
 import re
 import shlex
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from typer.testing import CliRunner
 
 from app.settings import Settings
 from stillhouse.cli.commands import app
-from stillhouse.contract.spec import JobSpec
+from stillhouse.contract.spec import JobSpec, Task, usual_objective
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,6 +25,17 @@ def test_every_setting_has_its_row() -> None:
         rows.append(f"| `{name.upper()}` | {shown} | {field.description} |")
     table = (ROOT / "docs" / "operations.md").read_text().split("|---|---|---|\n")[-1]
     assert table.splitlines() == rows
+
+
+def test_every_task_has_its_rows() -> None:
+    page = (ROOT / "docs" / "tasks.md").read_text()
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in re.findall(r"^\| `.*", page, flags=re.MULTILINE)]
+    sections = {section.model_fields["kind"].default: section for section in get_args(get_args(Task)[0])}
+    assert [row[0].strip("`") for row in rows] == [*sections, *sections]
+    for row, (kind, section) in zip(rows[len(sections):], sections.items(), strict=True):
+        labelled = usual_objective(kind, is_labelled=True)
+        assert re.findall(r"`(\w+)`", row[1]) == [term.kind for term in labelled.terms]
+        assert re.findall(r"`(\w+)`", row[2]) == [section.quality]
 
 
 def commands(page: str) -> list[list[str]]:
