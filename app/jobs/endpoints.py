@@ -47,7 +47,12 @@ from stillhouse.contract.failures import (
     UnknownArchitectureError,
     UnknownArrayError,
     UnknownArtifactError,
+    UnknownColumnError,
+    UnknownFolderError,
+    UnknownLabelError,
     UnusableArrayError,
+    UnusableColumnError,
+    UnusableLabelsError,
     WrongArtifactKindError,
 )
 from stillhouse.contract.report import Report
@@ -92,6 +97,7 @@ async def _spec_body(request: Request, parts: PartsOf) -> bytes:
     responses=declared(
         UnauthenticatedError, MalformedJsonError, SpecTooLargeError, InvalidSpecError, InvalidRequestError,
         UnknownArtifactError, WrongArtifactKindError, LabelCountMismatchError, UnknownArrayError, UnusableArrayError,
+        UnknownColumnError, UnusableColumnError, UnknownFolderError, UnusableLabelsError, UnknownLabelError,
         EmptyDataError, UnknownArchitectureError, InputShapeMismatchError, OutputWidthMismatchError,
         IdempotencyMismatchError, IdempotencyInFlightError, StorageFullError, UnavailableError,
     ),

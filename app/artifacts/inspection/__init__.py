@@ -3,21 +3,41 @@
 The bytes are hostile: nothing here allocates, unpacks or loops by what the file claims, beyond fixed limits.
 """
 
+import io
 from collections.abc import Callable, Mapping
 from typing import BinaryIO
 
-from app.artifacts.inspection.facts import ArrayFacts, Facts, IdxFacts, NpzFacts, SafetensorsFacts
+from app.artifacts.inspection.facts import (
+    ArrayFacts,
+    CsvFacts,
+    Facts,
+    HuggingFaceFacts,
+    IdxFacts,
+    ImagesFacts,
+    NpzFacts,
+    ParquetFacts,
+    SafetensorsFacts,
+)
+from app.artifacts.inspection.hugging_face import inspect_hugging_face
 from app.artifacts.inspection.idx import inspect_idx
+from app.artifacts.inspection.images import inspect_images
 from app.artifacts.inspection.npz import inspect_npz
+from app.artifacts.inspection.parquet import inspect_parquet
 from app.artifacts.inspection.pickles import looks_like_pickle
 from app.artifacts.inspection.safetensors import inspect_safetensors
+from app.artifacts.inspection.table import inspect_csv
 from stillhouse.contract.failures import EmptyUploadError, PickleRefusedError, StillhouseError
+from stillhouse.contract.formats import recognise
 from stillhouse.contract.resources import UploadFormat, UploadKind
 
-__all__ = ["ArrayFacts", "Facts", "IdxFacts", "NpzFacts", "SafetensorsFacts", "guess_format", "inspect"]
+__all__ = [
+    "ArrayFacts", "CsvFacts", "Facts", "HuggingFaceFacts", "IdxFacts", "ImagesFacts", "NpzFacts", "ParquetFacts",
+    "SafetensorsFacts", "guess_format", "inspect",
+]
 
 _INSPECT: Mapping[UploadFormat, Callable[[BinaryIO, int], Facts]] = {
-    "safetensors": inspect_safetensors, "idx": inspect_idx, "npz": inspect_npz,
+    "safetensors": inspect_safetensors, "idx": inspect_idx, "npz": inspect_npz, "parquet": inspect_parquet,
+    "images": inspect_images, "hugging_face": inspect_hugging_face, "csv": inspect_csv,
 }
 
 
@@ -25,8 +45,7 @@ def guess_format(file: BinaryIO, kind: UploadKind) -> UploadFormat:
     """The format of an upload that does not name it."""
     if kind == "teacher":
         return "safetensors"
-    file.seek(0)
-    return "npz" if file.read(2) == b"PK" else "idx"
+    return recognise(file, file.seek(0, io.SEEK_END)) or "idx"
 
 
 def inspect(file: BinaryIO, size: int, upload_format: UploadFormat) -> Facts:

@@ -2,7 +2,31 @@
 
 from stillhouse.contract.spec.architecture import Architecture, Cnn, Mlp
 from stillhouse.contract.spec.base import ArtifactId, Section
-from stillhouse.contract.spec.data import Data, IdxData, IdxSplit, Normalization, NpzData, NpzSplit, Split
+from stillhouse.contract.spec.data import (
+    CsvData,
+    CsvSplit,
+    Data,
+    HuggingFaceData,
+    HuggingFaceSplit,
+    IdxData,
+    IdxSplit,
+    ImageFit,
+    ImagesData,
+    ImagesSplit,
+    LabelKind,
+    Normalization,
+    NpzData,
+    NpzSplit,
+    ParquetData,
+    ParquetSplit,
+    PictureData,
+    SoftLabelColumns,
+    SoftTopK,
+    SoftVectors,
+    SoftVotes,
+    Split,
+    label_kind,
+)
 from stillhouse.contract.spec.export import Export
 from stillhouse.contract.spec.job import JobSpec
 from stillhouse.contract.spec.logit_terms import CrossEntropy, Kl, Mse
@@ -31,8 +55,10 @@ from stillhouse.contract.spec.training import (
 
 __all__ = [
     "Adam", "AdamW", "Architecture", "ArtifactId", "Augmentation", "CheckpointTeacher", "Cnn", "Constant", "Cosine",
-    "CrossEntropy", "Data", "EarlyStopping", "Export", "Flip", "IdxData", "IdxSplit", "ImageClassification", "JobSpec",
-    "Kl", "LayerPair", "Mlp", "Mse", "Normalization", "NpzData", "NpzSplit", "Objective", "OneCycle", "Optimizer", "Schedule",
-    "Section", "Sgd", "Shift", "Split", "Step", "Student", "TabularClassification", "Task", "Teacher", "Term",
-    "TrainTeacher", "Training", "Transform", "usual_objective",
+    "CrossEntropy", "CsvData", "CsvSplit", "Data", "EarlyStopping", "Export", "Flip", "HuggingFaceData",
+    "HuggingFaceSplit", "IdxData", "IdxSplit", "ImageClassification", "ImageFit", "ImagesData", "ImagesSplit",
+    "JobSpec", "Kl", "LabelKind", "LayerPair", "Mlp", "Mse", "Normalization", "NpzData", "NpzSplit", "Objective",
+    "OneCycle", "Optimizer", "ParquetData", "ParquetSplit", "PictureData", "Schedule", "Section", "Sgd", "Shift",
+    "SoftLabelColumns", "SoftTopK", "SoftVectors", "SoftVotes", "Split", "Step", "Student", "TabularClassification",
+    "Task", "Teacher", "Term", "TrainTeacher", "Training", "Transform", "label_kind", "usual_objective",
 ]

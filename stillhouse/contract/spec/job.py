@@ -92,8 +92,5 @@ class JobSpec(Section):
         if isinstance(self.teacher, CheckpointTeacher):
             found["/teacher/artifact"] = self.teacher.artifact
         for name, split in self.splits():
-            for field in ("artifact", "inputs", "labels"):
-                value = getattr(split, field, None)
-                if value in split.artifacts:
-                    found[f"/data/{name}/{field}"] = value
+            found |= {f"/data/{name}/{place}": artifact for place, artifact in split.pointers().items()}
         return found
