@@ -50,7 +50,7 @@ class Member:
 
     name: str  # parts joined by `/`, none of them empty, `.` or `..`
     size: int  # in bytes, unpacked, as the archive claims
-    _open: Callable[[], IO[bytes]]
+    _open: Callable[[], IO[bytes] | None]
 
     def open(self) -> "MemberFile":
         """Its content. Whatever is wrong with it is a MalformedArchiveError that names it."""
@@ -72,7 +72,9 @@ class MemberFile(io.RawIOBase):
         self._member = member
         self._left = member.size
         with _told(member.name):
-            self._file = member._open()  # noqa: SLF001 - its own other half
+            file = member._open()  # noqa: SLF001 - its own other half
+        assert file is not None  # noqa: S101 - tarfile has none for folders and links
+        self._file = file
 
     def readable(self) -> bool:
         """Yes."""

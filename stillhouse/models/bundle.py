@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from stillhouse.contract.failures import StillhouseError
 from stillhouse.contract.spec import Architecture
 from stillhouse.models.checkpoint import check_weights
-from stillhouse.models.preprocessing import Preprocessing, RawBatch
+from stillhouse.models.preprocessing import Preprocessing, RawBatch, RawSample
 from stillhouse.models.registry import build
 
 WEIGHTS: Final = "model.safetensors"
@@ -120,14 +120,15 @@ class CompressedModel(nn.Module):
             logits = [self(self.preprocessing.normalize(part.to(device))).cpu() for part in parts]
         return torch.cat(logits).float().softmax(dim=1)
 
-    def predict(self, raw: RawBatch, *, batch_size: int = 1024) -> list[Prediction]:
+    def predict(self, raw: RawBatch | RawSample, *, batch_size: int = 1024) -> list[Prediction]:
         """An answer for each raw sample of (N, *raw_shape), or for the one sample of shape raw_shape.
 
-        Raises ValueError when the samples are not of the shape or type that the model was trained on.
+        A model of encoded images also takes images of any size (paths, bytes, Pillow's or arrays), one or a list of
+        them; one of a table takes rows as mappings from column to value. Raises ValueError when the samples are not
+        of the shape or type that the model was trained on.
         """
-        if raw.ndim == len(self.preprocessing.raw_shape):
-            raw = raw[None]
-        rows = self.probabilities(raw, batch_size=batch_size) if len(raw) else torch.empty(0, len(self.label_names))
+        batch = self.preprocessing.as_batch(raw)
+        rows = self.probabilities(batch, batch_size=batch_size) if len(batch) else torch.empty(0, len(self.label_names))
         return [self._prediction(row) for row in rows]
 
     def _prediction(self, row: Tensor) -> Prediction:
