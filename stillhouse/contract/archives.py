@@ -27,6 +27,7 @@ from stillhouse.contract.failures import ArchiveTooLargeError, MalformedArchiveE
 
 MAX_MEMBERS: Final = 200_000
 MAX_NAME: Final = 1024
+MAX_READ: Final = 2 * 1024 * MIB
 # Names of 80 characters for all of them; the standard library makes it ten times as large in memory.
 MAX_DIRECTORY: Final = 24 * MIB
 IMAGE_SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".webp")
@@ -65,7 +66,7 @@ class Member:
 
 
 class MemberFile(io.RawIOBase):
-    """Reads a member in small pieces, and never more of it than the archive claimed."""
+    """Reads a member, in small pieces and never more of it than the archive claimed."""
 
     def __init__(self, member: Member) -> None:
         super().__init__()
@@ -80,15 +81,20 @@ class MemberFile(io.RawIOBase):
         """Yes."""
         return True
 
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # as RawIOBase calls it
-        """Fill the buffer as far as one piece goes. Raises MalformedArchiveError."""
+    def read(self, size: int = -1) -> bytes:
+        """So many bytes, or all that are left; fewer only at the end. Raises MalformedArchiveError."""
+        wanted = self._left if size < 0 else min(size, self._left)
+        if wanted > MAX_READ:
+            raise MalformedArchiveError(f"Member `{self._member.name}` has a part of {wanted:,} bytes.")
+        content = bytearray()
         with _told(self._member.name):
-            piece = self._file.read(min(len(buffer), _PIECE, self._left))
-            if not piece and self._left and len(buffer):
-                raise EOFError(f"{self._left} bytes are missing at its end")
-        buffer[:len(piece)] = piece
-        self._left -= len(piece)
-        return len(piece)
+            while len(content) < wanted:
+                piece = self._file.read(min(wanted - len(content), _PIECE))
+                if not piece:
+                    raise EOFError(f"{self._left - len(content):,} bytes are missing at its end")
+                content += piece
+        self._left -= len(content)
+        return bytes(content)
 
     def close(self) -> None:
         """Let go of the archive's own reader."""

@@ -22,7 +22,8 @@ Layout = Literal["hw", "hwc", "chw", "columns"]
 RawSample = bytes | str | Path | Image.Image | npt.NDArray[Any] | Row
 RawBatch = Tensor | npt.NDArray[Any] | Sequence[RawSample]
 
-GREY_AXES = 2
+GREY_AXES, COLOUR_AXES = 2, 3
+COLOUR_CHANNELS = (3, 4)
 
 # Pictures that people have, beyond what a data set may hold.
 _PICTURES = (*FORMATS, "BMP", "GIF", "TIFF")
@@ -96,9 +97,16 @@ class Preprocessing(BaseModel):
         if isinstance(raw, bytes | str | Path | Image.Image | Mapping):
             return [raw]
         if isinstance(raw, Tensor | np.ndarray):
-            is_one = raw.ndim == len(self.raw_shape) or (self.image is not None and raw.ndim == GREY_AXES)
-            return raw[None] if is_one else raw
+            return raw[None] if self._is_one(raw) else raw
         return raw
+
+    def _is_one(self, raw: Tensor | npt.NDArray[Any]) -> bool:
+        if self.image is None or raw.shape[1:] == self.raw_shape:
+            return raw.ndim == len(self.raw_shape)
+        # A picture of any size, grey or in colour, whichever of the two the model reads.
+        return raw.ndim == GREY_AXES or (raw.ndim == COLOUR_AXES and (
+            self.layout == "hwc" or raw.shape[-1] in COLOUR_CHANNELS
+        ))
 
     def to_json(self) -> str:
         """As preprocessing.json holds it."""
@@ -123,7 +131,7 @@ class Preprocessing(BaseModel):
         if self.table is not None:
             return torch.from_numpy(self.table.encode(_rows(raw)))
         if self.image is not None:
-            images = [_fit(sample, number, self.image) for number, sample in enumerate(raw)]
+            images = [_fit(sample, number, self.image).reshape(self.raw_shape) for number, sample in enumerate(raw)]
             return torch.from_numpy(np.stack(images)) if images else torch.empty(0, *self.raw_shape, dtype=torch.uint8)
         raise ValueError(f"expected an array of shape {self.raw_axes}, got {type(raw).__name__}")
 
@@ -161,7 +169,8 @@ class Preprocessing(BaseModel):
                 f"normalization has {len(self.normalization.mean)} values for {self.input_shape[0]} channels or columns"
             )
         if self.image is not None and (
-            self.layout != "hwc" or [self.image.channels, *(self.image.size or [])] != list(self.input_shape)
+            self.layout not in {"hw", "hwc"}
+            or [self.image.channels, *(self.image.size or [])] != list(self.input_shape)
         ):
             raise ValueError(f"images are not fitted to the input's shape {self.input_shape}")
         if self.table is not None and (len(self.table.inputs),) != self.input_shape:

@@ -2,6 +2,12 @@
 
 from worker.engine.data.augment import augment
 from worker.engine.data.batches import Batches
+from worker.engine.data.classes import ClassCounts, count_classes, describe_classes
 from worker.engine.data.dataset import Dataset, Part, Samples, load_dataset
+from worker.engine.data.soft_labels import SoftLabels
+from worker.engine.data.source import MappedSource, MemorySource, Source
 
-__all__ = ["Batches", "Dataset", "Part", "Samples", "augment", "load_dataset"]
+__all__ = [
+    "Batches", "ClassCounts", "Dataset", "MappedSource", "MemorySource", "Part", "Samples", "SoftLabels", "Source",
+    "augment", "count_classes", "describe_classes", "load_dataset",
+]

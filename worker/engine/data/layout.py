@@ -1,6 +1,6 @@
 """Which axis of the raw inputs is what."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -50,7 +50,7 @@ def input_shape(shape: tuple[int, ...], layout: Layout) -> tuple[int, ...]:
 def infer_task(spec: JobSpec, layout: Layout, param: str) -> TaskKind:
     """The task as given, else by the inputs; raises UnusableArrayError where the two do not go together."""
     found: TaskKind = "tabular_classification" if layout == "columns" else "image_classification"
-    if spec.task is not None and spec.task.kind != found:
+    if spec.task is not None and spec.task.kind in get_args(TaskKind) and spec.task.kind != found:
         raise UnusableArrayError(f"task is {spec.task.kind}, but the inputs are for {found}", param=param)
     return found
 
