@@ -59,7 +59,8 @@ class Courses:
         teacher = teacher if loss.needs_teacher else None
         answering = teacher.architecture if teacher and training.augmentation else None
         ids = self._dataset.train.ids.to(self._device)
-        batches = Batches(ids, batch_size=training.batch_size, seed=seed)
+        classes = self._dataset.train.classes if training.balanced_sampling else None
+        batches = Batches(ids, batch_size=training.batch_size, seed=seed, classes=classes)
         return Course(
             phase=phase,
             architecture=architecture,

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from stillhouse.contract.spec.base import Section
-from stillhouse.contract.spec.data import Data, Split
+from stillhouse.contract.spec.data import Data, Split, label_kind
 from stillhouse.contract.spec.export import Export
 from stillhouse.contract.spec.objective import Objective, usual_objective
 from stillhouse.contract.spec.student import Student
@@ -62,6 +62,17 @@ class JobSpec(Section):
             raise ValueError("a teacher of kind train learns from labels, but data.train has none")
         if self.training.selection_metric == "accuracy" and not self.has_validation_labels:
             raise ValueError("selection_metric is accuracy, but the validation split has no labels; use agreement")
+        return self
+
+    @model_validator(mode="after")
+    def _classes_where_balanced(self) -> Self:
+        trainings = [self.training, *([self.teacher.training] if self.teacher.kind == "train" else [])]
+        if not any(training.balanced_sampling for training in trainings):
+            return self
+        if not self.data.train.is_labelled:
+            raise ValueError("balanced_sampling draws by class, but data.train has no labels")
+        if label_kind(self.task.kind if self.task else None) != "classes":
+            raise ValueError("balanced_sampling draws by class, and this task has no single class per sample")
         return self
 
     @property

@@ -81,6 +81,14 @@ class Part:
         """Which samples of the split have a label, in the order of `ids`; all of them where it is None."""
         return None if self.samples.mask is None else self.samples.mask[self.ids]
 
+    @property
+    def classes(self) -> Tensor | None:
+        """Class of each sample of the split, -1 where it has no label; None where there is no single one."""
+        labels, mask = self.labels, self.mask
+        if labels is None or labels.ndim > 1:
+            return None
+        return labels if mask is None else torch.where(mask, labels, -1)
+
     def size(self) -> SplitSize:
         """The split in the report's words."""
         return SplitSize(
