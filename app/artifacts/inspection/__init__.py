@@ -40,6 +40,9 @@ _INSPECT: Mapping[UploadFormat, Callable[[BinaryIO, int], Facts]] = {
     "images": inspect_images, "hugging_face": inspect_hugging_face, "csv": inspect_csv,
 }
 
+# A table is text, and a tar begins with the name of its first member.
+_BEGIN_AS_TEXT = frozenset({"csv", "images", "hugging_face"})
+
 
 def guess_format(file: BinaryIO, kind: UploadKind) -> UploadFormat:
     """The format of an upload that does not name it."""
@@ -56,6 +59,6 @@ def inspect(file: BinaryIO, size: int, upload_format: UploadFormat) -> Facts:
     try:
         return _INSPECT[upload_format](file, size)
     except StillhouseError as error:
-        if looks_like_pickle(file, size):
+        if looks_like_pickle(file, size, may_be_text=upload_format in _BEGIN_AS_TEXT):
             raise PickleRefusedError from error
         raise

@@ -70,7 +70,7 @@ class ImagesFacts(_Facts):
     format: Literal["images"] = "images"
     num_images: int
     folders: dict[str, int] | None = Field(
-        description="Each folder with images -> how many. Left out where there are too many."
+        default=None, description="Each folder with images -> how many. Left out where there are too many."
     )
 
 

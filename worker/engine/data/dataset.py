@@ -46,6 +46,12 @@ class Samples:
     def __len__(self) -> int:
         return len(self.arranged)
 
+    def labelled(self) -> Tensor:
+        """Ids of the samples that have a label, ascending."""
+        if self.labels is None:
+            return torch.arange(0)
+        return torch.arange(len(self)) if self.mask is None else self.mask.nonzero().squeeze(1)
+
     def to(self, device: str) -> "Samples":
         """The same samples, ready for training on the device; raw ones and what is on disk stay where they are."""
         return replace(
@@ -81,6 +87,13 @@ class Part:
         """Which samples of the split have a label, in the order of `ids`; all of them where it is None."""
         return None if self.samples.mask is None else self.samples.mask[self.ids]
 
+    def known_labels(self) -> Tensor | None:
+        """Labels of those samples of the split that have one, in the order of `ids`; None where none has."""
+        labels, mask = self.labels, self.mask
+        if labels is None or mask is None:
+            return labels
+        return labels[mask] if bool(mask.any()) else None
+
     @property
     def classes(self) -> Tensor | None:
         """Class of each sample of the split, -1 where it has no label; None where there is no single one."""
@@ -112,6 +125,11 @@ class Dataset:
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one input of a model."""
         return self.preprocessing.input_shape
+
+    @property
+    def is_table(self) -> bool:
+        """Whether an input is a row of numbers and no image."""
+        return self.preprocessing.layout == "columns"
 
     @property
     def parts(self) -> list[Part]:

@@ -66,6 +66,11 @@ class SoftTopK(Section):
         description="Name of the list column or array of class numbers, -1 for none, or of k columns."
     )
     values: Names = Field(description="Name of the list column or array of their values, or of k columns.")
+    gives: Literal["probabilities", "logits"] = Field(
+        default="probabilities",
+        description="What the values are. What k probabilities leave of 1 is spread evenly over the other classes; of "
+        "logits the smallest stands for all other classes.",
+    )
 
     @property
     def columns(self) -> list[str]:
