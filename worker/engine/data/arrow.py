@@ -164,6 +164,8 @@ def numbers(column: pa.Array, name: str, row: int) -> Array:
     if column.null_count:
         first = column.is_valid().to_numpy(zero_copy_only=False).argmin()
         raise MissingValuesError(f"row {row + first:,} has no value in column `{name}`")
+    if isinstance(column.type, pa.BaseExtensionType):
+        column = column.storage
     kind = column.type
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         length = _length(column, name, row)

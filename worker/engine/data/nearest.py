@@ -9,5 +9,6 @@ MAX_LISTED = 20
 def hint(name: str, known: Iterable[str]) -> str:
     """For the end of a message about an unknown name: the nearest one, else which there are."""
     names = list(known)
-    near = get_close_matches(name, names, n=1, cutoff=0.5)
-    return f"did you mean `{near[0]}`?" if near else f"there are {', '.join(names[:MAX_LISTED]) or 'none'}"
+    by_lower = {known_name.lower(): known_name for known_name in names}
+    near = get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
+    return f"did you mean `{by_lower[near[0]]}`?" if near else f"there are {', '.join(names[:MAX_LISTED]) or 'none'}"
