@@ -35,7 +35,7 @@ def bundle_of(shelf: Shelf, kind: str, train: dict[str, Any], **sections: Any) -
     return scratch / "export" / "student.zip"
 
 
-def photo(dark: bool, height: int, width: int, seed: int) -> Image.Image:  # noqa: FBT001 - what is on it
+def photo(dark: bool, height: int, width: int, seed: int) -> Image.Image:
     noise = np.random.default_rng(seed).integers(0, 100, (height, width, 3))
     return Image.fromarray((noise + (0 if dark else 150)).astype(np.uint8))
 

@@ -56,7 +56,7 @@ def test_one_name_needs_no_brackets() -> None:
         (spec("parquet", {"inputs": 3}), "/data/train/inputs", "valid list"),
         (spec("parquet", {"inputs": ["a", 3]}), "/data/train/inputs/1", "valid string"),
         (spec("parquet", {"lables": "y"}), "/data/train/lables", "did you mean `labels`"),
-        (spec("parquet", {"soft_labels": {"kind": "vector", "values": "p"}}), "/data/train/soft_labels/kind", "vectors"),
+        (spec("csv", {"soft_labels": {"kind": "vector", "values": "p"}}), "/data/train/soft_labels/kind", "vectors"),
         (spec("images", image={"size": [32]}), "/data/image/size", "at least 2"),
         (spec("images", image={"size": [0, 3]}), "/data/image/size/0", "greater"),
         (spec("images", image={"channels": 2}), "/data/image/channels", "1 or 3"),
@@ -79,7 +79,7 @@ def test_what_cannot_be_read_is_refused_with_its_place(sent: dict[str, Any], poi
 def test_balanced_sampling_needs_one_class_per_sample() -> None:
     balanced = {"training": {"balanced_sampling": True}}
     JobSpec.model_validate(spec("csv") | balanced)
-    with pytest.raises(ValidationError, match="data.train has no labels"):
+    with pytest.raises(ValidationError, match=r"data\.train has no labels"):
         JobSpec.model_validate(spec("csv", {"labels": None}) | balanced)
     train = {"kind": "train", "architecture": {"kind": "mlp"}, **balanced}
     JobSpec.model_validate(spec("csv") | {"teacher": train})

@@ -86,7 +86,12 @@ def test_samples_without_a_label_are_drawn_once_beside_the_balanced_ones() -> No
 def test_looking_ahead_over_the_end_of_an_epoch_shuffles_no_epoch_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     shuffled: list[int] = []
     shuffle = Batches._shuffle  # noqa: SLF001 - to count
-    monkeypatch.setattr(Batches, "_shuffle", lambda self, epoch: shuffled.append(epoch) or shuffle(self, epoch))
+
+    def counted(self: Batches, epoch: int) -> tuple[torch.Tensor, ...]:
+        shuffled.append(epoch)
+        return shuffle(self, epoch)
+
+    monkeypatch.setattr(Batches, "_shuffle", counted)
     batches = Batches(torch.arange(50), batch_size=10, seed=0)
     for step in range(20):
         batches(step + 2)

@@ -1,9 +1,8 @@
 import gzip
-import os
+import shutil
 import struct
-from collections import namedtuple
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -13,17 +12,21 @@ from stillhouse.contract.failures import OutOfMemoryError, StorageFullError, Unu
 from tests.fixtures.archives import noise
 from tests.fixtures.datasets import Shelf
 from worker.engine import memory
-from worker.engine.data import Samples, load_dataset, room
+from worker.engine.data import Samples, load_dataset
 from worker.engine.data.room import Room, is_mapped
 
-Usage = namedtuple("Usage", "total used free")
+
+class Usage(NamedTuple):
+    total: int
+    used: int
+    free: int
 
 
 def test_what_fits_lies_in_memory_and_what_does_not_on_disk(tmp_path: Path) -> None:
     given = Room(tmp_path, budget=100)
     arrays = [given.array("x", (size,), "uint8") for size in (60, 40, 1, 0)]
     assert [is_mapped(array) for array in arrays] == [False, False, True, False]
-    assert os.listdir(tmp_path / "samples") == ["0"]
+    assert [path.name for path in (tmp_path / "samples").iterdir()] == ["0"]
 
 
 def test_half_of_what_is_available_is_the_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,7 +47,7 @@ def test_without_a_folder_what_does_not_fit_is_refused(tmp_path: Path, monkeypat
 def test_a_full_disk_and_absurd_sizes_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UnusableArrayError, match="at most"):
         Room(tmp_path, budget=0).array("x", (2**41,), "uint8")
-    monkeypatch.setattr(room.shutil, "disk_usage", lambda _: Usage(10, 5, 5))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10, 5, 5))
     with pytest.raises(StorageFullError, match="needs 6 bytes of the worker's disk, and 5 are free"):
         Room(tmp_path, budget=0).array("x", (6,), "uint8")
 

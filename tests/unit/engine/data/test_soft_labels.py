@@ -76,7 +76,7 @@ def test_of_logits_the_smallest_stands_for_the_others(shelf: Shelf) -> None:
     [
         ({"kind": "vectors", "values": "p"}, {"p": VECTORS[:7]}, UnusableSoftLabelsError, r"\[7, 3\]"),
         ({"kind": "vectors", "values": "p"}, {"p": VECTORS[:, 0]}, UnusableSoftLabelsError, r"\[8\]"),
-        ({"kind": "vectors", "values": "p"}, {"p": np.full((8, 3), np.inf)}, UnusableSoftLabelsError, "sample 0 are not finite"),
+        ({"kind": "vectors", "values": "p"}, {"p": np.full((8, 3), np.inf)}, UnusableSoftLabelsError, "not finite"),
         ({"kind": "vectors", "values": "p"}, {"p": np.full((8, 2), "x")}, UnusableSoftLabelsError, "are numbers"),
         ({"kind": "vectors", "values": "q"}, {"p": VECTORS}, UnknownArrayError, "no array 'q'"),
         ({"kind": "vectors", "values": ["p", "p"]}, {"p": VECTORS}, UnusableSoftLabelsError, "one array"),

@@ -137,7 +137,7 @@ def test_another_delimiter_and_a_byte_order_mark_are_read(shelf: Shelf) -> None:
 
 
 REFUSED: list[tuple[str | bytes, dict[str, Any], type[StillhouseError], str, str]] = [
-    ("a,label\n1,0\n2,1\n3,0,7\n", {}, MalformedCsvError, "line 4 has 3 cells, and the header row has 2", "/data/train"),
+    ("a,label\n1,0\n2,1\n3,0,7\n", {}, MalformedCsvError, "line 4 has 3 cells, and the header .* 2", "/data/train"),
     ("a,label\n1,0\n2\n", {}, MalformedCsvError, "line 3 has 1 cells", "/data/train"),
     (b"a,label\n1,0\n\xff,1\n", {}, MalformedCsvError, "invalid UTF8", "/data/train"),
     (b"\xff,label\n1,0\n", {}, MalformedCsvError, "header row is not UTF-8", "/data/train"),
