@@ -1,5 +1,6 @@
-"""Answers for a file: an array, a set of images, or one picture."""
+"""Answers for a file: an array, a set of images, one picture, or the rows of a table."""
 
+import csv
 import gzip
 import io
 import zipfile
@@ -15,9 +16,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
+from stillhouse.contract.failures import StillhouseError
 from stillhouse.contract.spec import Task
 from stillhouse.models.answers import Answer
 from stillhouse.models.bundle import CompressedModel, load
+from stillhouse.models.images import fit_image, open_image
 from stillhouse.models.preprocessing import Preprocessing
 
 Array = npt.NDArray[Any]
@@ -45,7 +48,7 @@ class Answers:
 
 
 def predict_file(bundle: str | Path, file: str | Path, *, array: str | None = None) -> Answers:
-    """Answers of the bundle's model for a .npy, .npz or IDX file (gzipped or not), or for a picture.
+    """Answers of the bundle's model for a .npy, .npz or IDX file (gzipped or not), a picture, or a CSV file.
 
     `array` names the array of an NPZ file; `inputs`, or the only one, when left out. The file is recognised by its
     content. Raises InvalidBundleError, UnusableInputError, or OSError when a file cannot be opened.
@@ -70,6 +73,8 @@ def read_samples(file: Path, preprocessing: Preprocessing, *, array: str | None 
             return _from_npz(content, array), None
         if content.startswith(b"\x00\x00"):
             return _from_idx(content), None
+        if preprocessing.table is not None:
+            return preprocessing.table.encode(_rows(content, preprocessing.table.delimiter)), None
         return _from_picture(content, preprocessing)
 
 
@@ -121,7 +126,20 @@ def _from_idx(content: bytes) -> Array:
     return np.frombuffer(content, dtype, offset=start).reshape(shape)
 
 
+def _rows(content: bytes, delimiter: str) -> list[dict[str, str]]:
+    """Rows of a CSV file by the names in its header row."""
+    reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), delimiter=delimiter, strict=True)
+    rows = []
+    for row in reader:
+        if None in row or None in row.values():
+            raise ValueError(f"line {reader.line_num} does not have {len(reader.fieldnames or [])} cells as the header")
+        rows.append(row)
+    return rows
+
+
 def _from_picture(content: bytes, preprocessing: Preprocessing) -> tuple[Array, str | None]:
+    if preprocessing.image is not None:
+        return _fitted(content, preprocessing)
     if preprocessing.layout == "columns":
         raise ValueError("the model reads rows of numbers; give it a .npy, .npz or IDX file")
     if np.dtype(preprocessing.dtype) != np.uint8:
@@ -133,6 +151,18 @@ def _from_picture(content: bytes, preprocessing: Preprocessing) -> tuple[Array, 
     if preprocessing.layout == "chw":
         pixels = pixels.transpose(2, 0, 1)
     return pixels.reshape(1, *preprocessing.raw_shape), note
+
+
+def _fitted(content: bytes, preprocessing: Preprocessing) -> tuple[Array, str | None]:
+    """The picture as the training images were decoded."""
+    assert preprocessing.image is not None  # noqa: S101 - asked before
+    channels, height, width = preprocessing.input_shape
+    try:
+        picture = open_image(content, _PICTURE_FORMATS)
+        pixels = fit_image(picture, preprocessing.image)
+    except StillhouseError as error:
+        raise ValueError(f"the picture cannot be used: {error.message}") from error
+    return pixels.reshape(1, *preprocessing.raw_shape), _fitting(picture, (width, height), _PICTURE_MODES[channels])
 
 
 def _pixels(content: bytes, size: tuple[int, int], mode: str) -> tuple[Array, str | None]:
@@ -165,7 +195,7 @@ def _told_as_unusable(file: Path) -> Iterator[None]:
     try:
         yield
     except (
-        ValueError, SyntaxError, EOFError, MemoryError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile,
+        ValueError, SyntaxError, EOFError, csv.Error, MemoryError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile,
         Image.DecompressionBombError, Image.DecompressionBombWarning,
     ) as error:
         raise UnusableInputError(f"{file.name}: {error}") from error

@@ -21,15 +21,20 @@ from app.http.paging import CursorOf, LimitOf
 from app.http.parts import Parts, PartsOf
 from app.http.problems import declared
 from stillhouse.contract.failures import (
+    ArchiveTooLargeError,
     ArtifactInUseError,
     DigestMismatchError,
     EmptyDataError,
     EmptyUploadError,
     InvalidCursorError,
     InvalidRequestError,
+    MalformedArchiveError,
+    MalformedCsvError,
+    MalformedDatasetError,
     MalformedIdxError,
     MalformedNpzError,
     MalformedOnnxError,
+    MalformedParquetError,
     MalformedSafetensorsError,
     NotFoundError,
     PickleRefusedError,
@@ -37,6 +42,7 @@ from stillhouse.contract.failures import (
     StorageFullError,
     UnauthenticatedError,
     UnavailableError,
+    UnsafeArchiveError,
     UploadIncompleteError,
     UploadTooLargeError,
 )
@@ -44,7 +50,9 @@ from stillhouse.contract.resources import Artifact, ArtifactKind, Page, UploadFo
 
 router = APIRouter(tags=["artifacts"])
 
-_FORMATS: dict[UploadKind, tuple[UploadFormat, ...]] = {"teacher": ("safetensors", "onnx"), "data": ("idx", "npz")}
+_FORMATS: dict[UploadKind, tuple[UploadFormat, ...]] = {
+    "teacher": ("safetensors", "onnx"), "data": ("idx", "npz", "parquet", "images", "hugging_face", "csv"),
+}
 _RAW_BODY = {
     "requestBody": {
         "required": True, "description": "The file's bytes.",
@@ -55,8 +63,9 @@ _RAW_BODY = {
 KindOf = Annotated[UploadKind, Query(description="What the file is for.")]
 FormatOf = Annotated[
     UploadFormat | None,
-    Query(description="How it is written: safetensors or onnx for a teacher; idx (gzipped or not) or npz for data. "
-                      "Guessed from the content when left out."),
+    Query(description="How it is written: safetensors or onnx for a teacher; for data idx (gzipped or not), npz, "
+                      "parquet, csv, or as tar (gzipped or not) or zip: images (a folder for each class) or "
+                      "hugging_face (a saved folder of `datasets`). Guessed from the content when left out."),
 ]
 NameOf = Annotated[str, Query(min_length=1, max_length=255, description="A name for people.")]
 Sha256Of = Annotated[
@@ -69,7 +78,8 @@ Sha256Of = Annotated[
     responses=declared(
         UnauthenticatedError, InvalidRequestError, EmptyUploadError, UploadTooLargeError, UploadIncompleteError,
         DigestMismatchError, StorageFullError, MalformedSafetensorsError, MalformedIdxError, MalformedNpzError,
-        MalformedOnnxError, PickleRefusedError, EmptyDataError, UnavailableError,
+        MalformedOnnxError, MalformedParquetError, MalformedCsvError, MalformedArchiveError, UnsafeArchiveError,
+        ArchiveTooLargeError, MalformedDatasetError, PickleRefusedError, EmptyDataError, UnavailableError,
     ),
 )
 async def upload(

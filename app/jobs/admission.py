@@ -5,21 +5,15 @@ Preflight, on the worker, checks again with the data itself; what is wrong here 
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
-from typing import Any, Protocol
 
-from app.artifacts.inspection.facts import ArrayFacts, NpzFacts, OnnxFacts, SafetensorsFacts
-from app.jobs.spec_reading import nearest_name
+from app.artifacts.inspection.facts import OnnxFacts, SafetensorsFacts
+from app.jobs.headers import Shape, Stored, agree, check_data, in_words, label_width
 from stillhouse.contract.failures import (
-    EmptyDataError,
     InputShapeMismatchError,
     InvalidSpecError,
-    LabelCountMismatchError,
     OutputWidthMismatchError,
     UnknownArchitectureError,
-    UnknownArrayError,
     UnknownArtifactError,
-    UnusableArrayError,
     WrongArtifactKindError,
 )
 from stillhouse.contract.spec import (
@@ -28,48 +22,11 @@ from stillhouse.contract.spec import (
     EnsembleTeacher,
     JobSpec,
     Normalization,
-    NpzSplit,
     OnnxTeacher,
-    Split,
     Teacher,
     TrainTeacher,
 )
 from stillhouse.contract.spec.augmentation import check_augmentation
-
-LABEL_DTYPES = frozenset(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
-INPUT_DTYPES = LABEL_DTYPES | {"bool", "float16", "float32", "float64"}
-# Of labels by task: types, numbers of axes, and what they should be.
-_LABELS: Mapping[str, tuple[frozenset[str], tuple[int, ...], str]] = {
-    "classification": (
-        LABEL_DTYPES, (1,),
-        (
-            "Labels are one integer per sample, unless task.kind is multi_label (a row of 0 and 1 per sample) or "
-            "regression (numbers)"
-        ),
-    ),
-    "multi_label": (INPUT_DTYPES, (2,), "Labels are a row of 0 and 1 per sample, one column for each label"),
-    "regression": (INPUT_DTYPES - {"bool"}, (1, 2), "Targets are numbers, one or a row of them per sample"),
-}
-# Number of axes -> axes of an image, by the layout that reads them so.
-_IMAGE_AXES = {"hw": 3, "hwc": 4, "chw": 4}
-_CHANNEL_COUNTS = (1, 3, 4)
-_TABLE_AXES = 2
-
-
-class Stored(Protocol):
-    """An artifact's row, as far as admission looks."""
-
-    @property
-    def kind(self) -> str:
-        """What it is for."""
-
-    @property
-    def format(self) -> str:
-        """How it is written."""
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What its header told at upload."""
 
 
 @dataclass(frozen=True)
@@ -88,13 +45,7 @@ def check(spec: JobSpec, stored: Mapping[str, Stored]) -> None:
     """Raise the failure that names what cannot work. `stored` holds the owner's artifacts by id."""
     for pointer, artifact_id in spec.artifacts().items():
         _check_artifact(spec, pointer, artifact_id, stored)
-    shapes = {name: _split_shape(spec, name, split, stored) for name, split in spec.splits()}
-    shape = shapes["train"]
-    for name, other in shapes.items():
-        if other != shape:
-            raise InputShapeMismatchError(
-                f"Inputs of {name} have shape {other}, those of train {shape}.", param=f"/data/{name}/inputs"
-            )
+    shape = check_data(spec, stored)
     for pointer, teacher in _teachers(spec):
         if isinstance(teacher, OnnxTeacher):
             _check_onnx(pointer, teacher, stored)
@@ -135,65 +86,6 @@ def _teachers(spec: JobSpec) -> Iterator[tuple[str, Teacher]]:
         return
     for place, member in enumerate(spec.teacher.members):
         yield f"/teacher/members/{place}/teacher", member.teacher
-
-
-def _split_shape(spec: JobSpec, name: str, split: Split, stored: Mapping[str, Stored]) -> list[int]:
-    """Shape of one input of a split as models see it, once inputs and labels were found usable."""
-    inputs = _array(split, "inputs", f"/data/{name}/inputs", stored)
-    _check_inputs(inputs, f"/data/{name}/inputs")
-    if spec.reads_labels_of(split):
-        labels = _array(split, "labels", f"/data/{name}/labels", stored)
-        _check_labels(labels, inputs, spec.task.kind, f"/data/{name}/labels")
-    return _input_shape(inputs.shape[1:], spec.data.layout, f"/data/{name}/inputs")
-
-
-def _array(split: Split, role: str, pointer: str, stored: Mapping[str, Stored]) -> ArrayFacts:
-    field: str = getattr(split, role)
-    if not isinstance(split, NpzSplit):
-        return ArrayFacts.model_validate(stored[field].facts)
-    arrays = NpzFacts.model_validate(stored[split.artifact].facts).arrays
-    if field not in arrays:
-        nearest = nearest_name(field, arrays)
-        hint = f"did you mean `{nearest}`?" if nearest else f"it has {', '.join(sorted(arrays)[:20])}."
-        raise UnknownArrayError(f"The NPZ file has no array `{field}`; {hint}", param=pointer)
-    return arrays[field]
-
-
-def _check_inputs(inputs: ArrayFacts, pointer: str) -> None:
-    if inputs.dtype not in INPUT_DTYPES:
-        raise UnusableArrayError(f"Inputs of type {inputs.dtype} cannot be used; give plain numbers.", param=pointer)
-    if not _TABLE_AXES <= len(inputs.shape) <= max(_IMAGE_AXES.values()):
-        raise UnusableArrayError(
-            f"Inputs have shape {inputs.shape}; a table has 2 axes, images have 3 or 4, samples first.", param=pointer
-        )
-    if prod(inputs.shape) == 0:
-        raise EmptyDataError(f"The array has shape {inputs.shape}: no samples.", param=pointer)
-
-
-def _check_labels(labels: ArrayFacts, inputs: ArrayFacts, task: str, pointer: str) -> None:
-    types, axes, wanted = _LABELS[task]
-    if labels.dtype not in types or len(labels.shape) not in axes or 0 in labels.shape[1:]:
-        raise UnusableArrayError(
-            f"{wanted}, but this array is {labels.dtype} of shape {labels.shape}.", param=pointer
-        )
-    if labels.shape[0] != inputs.shape[0]:
-        raise LabelCountMismatchError(f"{labels.shape[0]} labels for {inputs.shape[0]} inputs.", param=pointer)
-
-
-def _input_shape(axes: Sequence[int], layout: str, pointer: str) -> list[int]:
-    """[channels, height, width] of an image, [columns] of a row."""
-    if len(axes) == 1:
-        return list(axes)
-    if layout == "auto":
-        layout = "hw" if len(axes) == 2 else "hwc" if axes[-1] in _CHANNEL_COUNTS else "chw"  # noqa: PLR2004 - an image's
-    if _IMAGE_AXES[layout] != len(axes) + 1:
-        raise UnusableArrayError(
-            f"Layout {layout} needs {_IMAGE_AXES[layout]} axes, samples first, but inputs have {len(axes) + 1}.",
-            param=pointer,
-        )
-    if layout == "hw":
-        return [1, *axes]
-    return [axes[2], axes[0], axes[1]] if layout == "hwc" else list(axes)
 
 
 def _networks(spec: JobSpec, stored: Mapping[str, Stored]) -> Iterator[_Network]:
@@ -238,14 +130,14 @@ def _check_onnx(pointer: str, teacher: OnnxTeacher, stored: Mapping[str, Stored]
         )
 
 
-def _check_input(network: _Network, shape: Sequence[int]) -> None:
+def _check_input(network: _Network, shape: Shape) -> None:
     architecture = network.architecture
-    if architecture.input_shape is not None and architecture.input_shape != list(shape):
+    if architecture.input_shape is not None and not agree(architecture.input_shape, shape):
         raise InputShapeMismatchError(
-            f"The model takes inputs of shape {architecture.input_shape}, the data has {list(shape)}.",
+            f"The model takes inputs of shape {architecture.input_shape}, the data has {in_words(shape)}.",
             param=network.field("input_shape"),
         )
-    if architecture.kind == "cnn" and len(shape) == 1:
+    if architecture.kind == "cnn" and shape is not None and len(shape) == 1:
         raise InputShapeMismatchError(
             "A cnn takes images, but the data is a table; use an mlp.", param=network.field("kind")
         )
@@ -268,26 +160,29 @@ def _check_widths(spec: JobSpec, networks: Sequence[_Network], stored: Mapping[s
 
 
 def _label_widths(spec: JobSpec, stored: Mapping[str, Stored]) -> Iterator[tuple[str, int]]:
-    """Columns of labels, where there is one for each output."""
+    """Columns of labels, where there is one for each output and a header tells how many there are."""
     if spec.task.kind not in {"multi_label", "regression"}:
         return
     for name, split in spec.splits():
-        if split.is_labelled:
-            pointer = f"/data/{name}/labels"
-            _, *width = _array(split, "labels", pointer, stored).shape
-            yield pointer, width[0] if width else 1
+        if split.is_labelled and (width := label_width(split, stored)) is not None:
+            yield f"/data/{name}/labels", width
 
 
-def _check_augmentation(spec: JobSpec, shape: Sequence[int]) -> None:
+def _check_augmentation(spec: JobSpec, shape: Shape) -> None:
+    known = [length or 0 for length in shape or ()]
+    if shape is None or (None in shape and len(shape) > 1):  # no header tells it: preflight looks
+        return
     trainings = {"/training": spec.training}
     if spec.teacher.kind == "train":
         trainings["/teacher/training"] = spec.teacher.training
     for pointer, training in trainings.items():
         if training.augmentation is not None:
-            check_augmentation(training.augmentation, shape, param=f"{pointer}/augmentation")
+            check_augmentation(training.augmentation, known, param=f"{pointer}/augmentation")
 
 
-def _check_normalizations(spec: JobSpec, shape: Sequence[int]) -> None:
+def _check_normalizations(spec: JobSpec, shape: Shape) -> None:
+    if shape is None or shape[0] is None:
+        return
     given: dict[str, Normalization | None] = {"/data/normalization": spec.data.normalization}
     for pointer, teacher in _teachers(spec):
         if isinstance(teacher, CheckpointTeacher | OnnxTeacher):

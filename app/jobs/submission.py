@@ -24,7 +24,12 @@ from stillhouse.contract.failures import (
     UnknownArchitectureError,
     UnknownArrayError,
     UnknownArtifactError,
+    UnknownColumnError,
+    UnknownFolderError,
+    UnknownLabelError,
     UnusableArrayError,
+    UnusableColumnError,
+    UnusableLabelsError,
     WrongArtifactKindError,
 )
 from stillhouse.contract.spec import JobSpec
@@ -38,6 +43,7 @@ SPEC_BODY: dict[str, Any] = {
 SPEC_FAILURES: tuple[type[StillhouseError], ...] = (
     UnauthenticatedError, MalformedJsonError, SpecTooLargeError, InvalidSpecError, InvalidRequestError,
     UnknownArtifactError, WrongArtifactKindError, LabelCountMismatchError, UnknownArrayError, UnusableArrayError,
+    UnknownColumnError, UnusableColumnError, UnknownFolderError, UnusableLabelsError, UnknownLabelError,
     EmptyDataError, UnknownArchitectureError, InputShapeMismatchError, OutputWidthMismatchError, StorageFullError,
     UnavailableError,
 )

@@ -21,16 +21,25 @@ from app.jobs.submission import SPEC_BODY, SPEC_FAILURES, SpecBodyOf, admit
 from app.plans.schemas import planning_resource
 from app.queue import plans_of, queue_of, ring
 from stillhouse.contract.failures import (
+    ArchiveTooLargeError,
     DeviceUnavailableError,
     DivergedError,
     IllegalActionError,
+    ImageTooLargeError,
     IncompatibleLayersError,
     LabelOutOfRangeError,
     LayerNotReachedError,
+    MalformedArchiveError,
+    MalformedCsvError,
+    MalformedDatasetError,
     MalformedIdxError,
+    MalformedImageError,
     MalformedNpzError,
+    MalformedParquetError,
     MalformedSafetensorsError,
     MissingSoftLabelsError,
+    MissingValuesError,
+    MixedImageShapesError,
     NonFiniteInputsError,
     NonFiniteWeightsError,
     NotFoundError,
@@ -43,7 +52,9 @@ from stillhouse.contract.failures import (
     TrainerCrashedError,
     UnauthenticatedError,
     UnknownLayerError,
+    UnsafeArchiveError,
     UnusableLabelsError,
+    UnusableSoftLabelsError,
     WeightsMismatchError,
     WorkerLostError,
 )
@@ -58,7 +69,9 @@ MOST_WAIT = 60
 PREFLIGHT_FAILURES: Sequence[type[StillhouseError]] = (
     WeightsMismatchError, NonFiniteWeightsError, NonFiniteInputsError, SingleClassError, LabelOutOfRangeError,
     SplitTooSmallError, DeviceUnavailableError, MalformedSafetensorsError, MalformedIdxError, MalformedNpzError,
-    DivergedError, OutOfMemoryError, MissingSoftLabelsError, TeacherFailedError,
+    MissingValuesError, MalformedImageError, ImageTooLargeError, MixedImageShapesError, UnusableSoftLabelsError,
+    MalformedParquetError, MalformedCsvError, MalformedArchiveError, UnsafeArchiveError, ArchiveTooLargeError,
+    MalformedDatasetError, DivergedError, OutOfMemoryError, MissingSoftLabelsError, TeacherFailedError,
     UnusableLabelsError, UnknownLayerError,
     LayerNotReachedError, IncompatibleLayersError, StagingFailedError, TrainerCrashedError, WorkerLostError,
 )

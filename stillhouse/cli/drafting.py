@@ -19,7 +19,10 @@ from stillhouse.contract.spec.term import TaskKind, TemperatureTerm
 Name = Annotated[str | None, typer.Option(help="A name for people.")]
 Label = Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="A label to find the job by; repeatable.")]
 Student = Annotated[str, typer.Option(help="mlp:64, mlp:256-128, cnn:16-32, or JSON as in a job spec.")]
-Data = Annotated[Path, typer.Option(help="Folder of IDX files (or train.npz, test.npz), or one NPZ file.")]
+Data = Annotated[Path, typer.Option(
+    help="Folder of IDX files (or train.npz, .csv or .parquet, and test), or one file: NPZ, CSV, Parquet, or a tar or "
+    "zip of images in folders by class or of a saved Hugging Face data set."
+)]
 TeacherArchitecture = Annotated[
     str | None, typer.Option(help="Like --student, for a checkpoint that does not tell its architecture.")
 ]

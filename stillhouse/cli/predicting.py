@@ -25,7 +25,7 @@ MAX_SHOWN: Final = 6
 
 def predict(
     bundle: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A downloaded student.zip.")],
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A picture, .npy, .npz or IDX file.")],
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A picture, .npy, .npz, IDX or CSV file.")],
     *,
     array: Annotated[str | None, typer.Option(help="Array of an NPZ file; `inputs` when left out.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="Show at most so many answers; --json gives all.")] = 20,

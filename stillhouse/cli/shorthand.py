@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from stillhouse.cli.data_sections import SPLITS, section_of_file, section_of_folder
 from stillhouse.cli.exits import UsageError, first_problem
 from stillhouse.contract.spec import Architecture
 
@@ -18,8 +19,7 @@ _FORM = re.compile(r"(mlp|cnn)(?::(\d+(?:-\d+)*))?")
 _ARTIFACT = re.compile(r"art_[0-9a-z]{20}")
 _ARCHITECTURE: TypeAdapter[Architecture] = TypeAdapter(Architecture)
 
-# Words by which a file name tells its split and its role.
-_SPLITS = {"train": "train", "t10k": "test", "test": "test", "validation": "validation", "val": "validation"}
+# Words by which a file name tells its role.
 _ROLES = {"images": "inputs", "inputs": "inputs", "data": "inputs", "labels": "labels"}
 _IDX = re.compile(r"idx\d?|ubyte")
 # Names that arrays of inputs and labels commonly have.
@@ -61,18 +61,18 @@ def architecture(text: str) -> dict[str, Any]:
 
 
 def data_files(place: Path) -> DataFiles:
-    """The data in a folder of IDX or NPZ files, or in one NPZ file."""
+    """The data in a folder of IDX, NPZ, Parquet or CSV files, or in one file of any format but IDX."""
     if place.is_file():
-        return DataFiles(_npz_file(place))
+        return DataFiles(section_of_file(place) or _npz_file(place))
     if not place.is_dir():
         raise UsageError(f"there is no folder or file {place}")
     files = sorted(file for file in place.iterdir() if file.is_file() and not file.name.startswith("."))
-    section = _idx_folder(files) or _npz_folder(files)
+    section = _idx_folder(files) or section_of_folder(files) or _npz_folder(files)
     if section is None:
         raise UsageError(
             f"no training data found in {place}. It takes IDX files named like train-images-idx3-ubyte.gz and "
-            "train-labels-idx1-ubyte.gz (test: t10k-... or test-...), or train.npz (and test.npz) with arrays "
-            "`inputs` and `labels`."
+            "train-labels-idx1-ubyte.gz (test: t10k-... or test-...), train.npz (and test.npz) with arrays `inputs` "
+            "and `labels`, train.csv or train.parquet (and test). A folder of images goes as one tar or zip file."
         )
     return DataFiles(section)
 
@@ -113,7 +113,7 @@ def _idx_folder(files: list[Path]) -> dict[str, Any] | None:
     found: dict[str, dict[str, Path]] = {}
     for file in files:
         words = re.split(r"[-_.]", file.name.lower())
-        split = next((_SPLITS[word] for word in words if word in _SPLITS), None)
+        split = next((SPLITS[word] for word in words if word in SPLITS), None)
         role = next((_ROLES[word] for word in words if word in _ROLES), None)
         if split and role and any(_IDX.fullmatch(word) for word in words):
             _put(found.setdefault(split, {}), role, file)
@@ -137,7 +137,7 @@ def _with_inputs(found: Mapping[str, dict[str, Path]]) -> dict[str, dict[str, Pa
 def _npz_folder(files: list[Path]) -> dict[str, Any] | None:
     splits: dict[str, Any] = {}
     for file in files:
-        split = _SPLITS.get(file.stem.lower())
+        split = SPLITS.get(file.stem.lower())
         if file.suffix == ".npz" and split:
             inputs, labels_name = _arrays(file)
             splits[split] = {"artifact": file, "inputs": inputs, "labels": labels_name}
@@ -157,7 +157,7 @@ def _npz_file(file: Path) -> dict[str, Any]:
                     "artifact": file, "inputs": inputs.format(word),
                     "labels": labels_name.format(word) if labels_name.format(word) in names else None,
                 }
-                for word, split in _SPLITS.items() if inputs.format(word) in names
+                for word, split in SPLITS.items() if inputs.format(word) in names
             }
     inputs, found = _arrays(file)
     return {"kind": "npz", "train": {"artifact": file, "inputs": inputs, "labels": found}}
@@ -186,8 +186,8 @@ def _array_names(file: Path) -> set[str]:
 def _paths(value: object) -> Iterable[Path]:
     if isinstance(value, Path):
         yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
+    elif isinstance(value, Mapping | list):
+        for item in value.values() if isinstance(value, Mapping) else value:
             yield from _paths(item)
 
 
@@ -196,4 +196,6 @@ def _replace(value: object, ids: Mapping[Path, str]) -> object:
         return ids[value]
     if isinstance(value, Mapping):
         return {key: _replace(item, ids) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_replace(item, ids) for item in value]
     return value

@@ -293,6 +293,42 @@ class MalformedNpzError(StillhouseError):
     code = "malformed_npz"
 
 
+class MalformedParquetError(StillhouseError):
+    """The file is not valid Parquet."""
+
+    code = "malformed_parquet"
+
+
+class MalformedCsvError(StillhouseError):
+    """The file is not a CSV table with a header row in UTF-8."""
+
+    code = "malformed_csv"
+
+
+class MalformedArchiveError(StillhouseError):
+    """The file is not a sound tar or zip archive."""
+
+    code = "malformed_archive"
+
+
+class UnsafeArchiveError(StillhouseError):
+    """The archive has a member that is no plain file inside it: a path outside, a link, a device, or encrypted."""
+
+    code = "unsafe_archive"
+
+
+class ArchiveTooLargeError(StillhouseError):
+    """The archive has more members, or unpacks to more bytes, than this service reads."""
+
+    code = "archive_too_large"
+
+
+class MalformedDatasetError(StillhouseError):
+    """The archive does not hold what `save_to_disk` of Hugging Face `datasets` writes."""
+
+    code = "malformed_dataset"
+
+
 class EmptyDataError(StillhouseError):
     """The data has no samples."""
 
@@ -315,6 +351,30 @@ class UnusableArrayError(StillhouseError):
     """The array's shape or type cannot be used here."""
 
     code = "unusable_array"
+
+
+class UnknownColumnError(StillhouseError):
+    """The table has no column of this name."""
+
+    code = "unknown_column"
+
+
+class UnusableColumnError(StillhouseError):
+    """The column's type cannot be used here."""
+
+    code = "unusable_column"
+
+
+class UnknownFolderError(StillhouseError):
+    """The archive has no folder of this name with samples in it."""
+
+    code = "unknown_folder"
+
+
+class UnusableLabelsError(StillhouseError):
+    """The labels are not what the task learns from."""
+
+    code = "unusable_labels"
 
 
 class UnknownArchitectureError(StillhouseError):
@@ -356,10 +416,40 @@ class NonFiniteInputsError(StillhouseError):
     code = "non_finite_inputs"
 
 
-class UnusableLabelsError(StillhouseError):
-    """The labels are not what the task learns from."""
+class MissingValuesError(StillhouseError):
+    """A value is missing, and the spec does not say what to do then."""
 
-    code = "unusable_labels"
+    code = "missing_values"
+
+
+class MalformedImageError(StillhouseError):
+    """An image is cut short, damaged, or of a format that is not read."""
+
+    code = "malformed_image"
+
+
+class ImageTooLargeError(StillhouseError):
+    """An image has more pixels than this service decodes."""
+
+    code = "image_too_large"
+
+
+class MixedImageShapesError(StillhouseError):
+    """The images are not all of one shape; set data.image.size and data.image.channels."""
+
+    code = "mixed_image_shapes"
+
+
+class UnknownLabelError(StillhouseError):
+    """A label is not the name of a class."""
+
+    code = "unknown_label"
+
+
+class UnusableSoftLabelsError(StillhouseError):
+    """The soft labels do not have the shape or the values of their kind."""
+
+    code = "unusable_soft_labels"
 
 
 class SingleClassError(StillhouseError):

@@ -21,7 +21,7 @@ from stillhouse.contract.spec import Architecture, Classification, Task
 from stillhouse.models import answers
 from stillhouse.models.answers import Answer
 from stillhouse.models.checkpoint import check_weights
-from stillhouse.models.preprocessing import Preprocessing, RawBatch
+from stillhouse.models.preprocessing import Preprocessing, RawBatch, RawSample
 from stillhouse.models.registry import build
 
 WEIGHTS: Final = "model.safetensors"
@@ -134,16 +134,16 @@ class CompressedModel(nn.Module):
         """
         return answers.probabilities(self.task, self.outputs(raw, batch_size=batch_size))
 
-    def predict(self, raw: RawBatch, *, batch_size: int = 1024) -> list[Answer]:
+    def predict(self, raw: RawBatch | RawSample, *, batch_size: int = 1024) -> list[Answer]:
         """An answer for each raw sample of (N, *raw_shape), or for the one sample of shape raw_shape.
 
         It is what the task asks for: a `Prediction` of a classification, a `LabelSet`, the `TargetValues` of a
-        regression, or a `Vector`. Raises ValueError when the samples are not of the shape or type that the model was
-        trained on.
+        regression, or a `Vector`. A model of encoded images also takes images of any size (paths, bytes, Pillow's or
+        arrays), one or a list of them; one of a table takes rows as mappings from column to value. Raises ValueError
+        when the samples are not of the shape or type that the model was trained on.
         """
-        if raw.ndim == len(self.preprocessing.raw_shape):
-            raw = raw[None]
-        return answers.answers(self.task, self.outputs(raw, batch_size=batch_size), self.label_names)
+        batch = self.preprocessing.as_batch(raw)
+        return answers.answers(self.task, self.outputs(batch, batch_size=batch_size), self.label_names)
 
 
 def load(path: str | Path) -> CompressedModel:

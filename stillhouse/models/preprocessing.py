@@ -1,18 +1,32 @@
 """From raw samples to what a model takes. One class for training and serving, so that the two cannot differ."""
 
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from torch import Tensor
 
-from stillhouse.contract.spec.data import Normalization
+from stillhouse.contract.failures import StillhouseError
+from stillhouse.contract.spec.data import ImageFit, Normalization
+from stillhouse.models.images import FORMATS, Pixels, as_image, fit_image, open_image
+from stillhouse.models.table import Row, Table
 
 Layout = Literal["hw", "hwc", "chw", "columns"]
-RawBatch = Tensor | npt.NDArray[Any]
+# An image as bytes of a file, its path, Pillow's or an array of any size; or the cells of a row by column.
+RawSample = bytes | str | Path | Image.Image | npt.NDArray[Any] | Row
+RawBatch = Tensor | npt.NDArray[Any] | Sequence[RawSample]
+
+GREY_AXES, COLOUR_AXES = 2, 3
+COLOUR_CHANNELS = (3, 4)
+
+# Pictures that people have, beyond what a data set may hold.
+_PICTURES = (*FORMATS, "BMP", "GIF", "TIFF")
 
 _RAW_AXES: dict[Layout, str] = {
     "hw": "(N, height, width)",
@@ -26,7 +40,8 @@ class Preprocessing(BaseModel):
     """How raw samples become inputs: axes put in order, then (x * scale - mean) / std per channel or column.
 
     `input_shape` is the model's: (channels, height, width) or (columns,). `dtype` is that of the raw samples, by
-    NumPy's name; it tells whether a value is a byte or already a float.
+    NumPy's name; it tells whether a value is a byte or already a float. With an `image`, images of any size are read
+    too; with a `table`, rows of named cells.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -35,6 +50,8 @@ class Preprocessing(BaseModel):
     layout: Layout
     dtype: str
     normalization: Normalization
+    image: ImageFit | None = None
+    table: Table | None = None
 
     def __call__(self, raw: RawBatch) -> Tensor:
         """Raw samples (N, *raw_shape) -> normalised float32 (N, *input_shape), on the device of `raw`."""
@@ -55,8 +72,11 @@ class Preprocessing(BaseModel):
         return _RAW_AXES[self.layout]
 
     def arrange(self, raw: RawBatch) -> Tensor:
-        """Raw samples (N, *raw_shape) -> contiguous (N, *input_shape) of the same dtype. Raises ValueError if unfit."""
-        tensor = raw if isinstance(raw, Tensor) else _as_tensor(raw)
+        """Raw samples (N, *raw_shape) -> contiguous (N, *input_shape) of the same dtype. Raises ValueError if unfit.
+
+        A sequence is one of images or of rows, each read by itself.
+        """
+        tensor = self._as_tensor(raw)
         self._check(tensor)
         if self.layout == "hw":
             tensor = tensor.unsqueeze(1)
@@ -66,13 +86,32 @@ class Preprocessing(BaseModel):
 
     def normalize(self, arranged: Tensor) -> Tensor:
         """Arranged samples of any dtype (N, *input_shape) -> normalised float32, a new tensor on the same device."""
-        factor, shift = _constants(*self._affine_key, arranged.device)
+        # float64 keeps what float32 would round away before the mean is taken off: seconds since 1970, say.
+        dtype = torch.float64 if arranged.dtype == torch.float64 else torch.float32
+        factor, shift = _constants(*self._affine_key, arranged.device, dtype)
         # One pass: x * (scale / std) - mean / std.
-        return torch.addcmul(shift, arranged.to(torch.float32), factor)
+        return torch.addcmul(shift, arranged.to(dtype), factor).to(torch.float32)
+
+    def as_batch(self, raw: RawBatch | RawSample) -> RawBatch:
+        """The samples, or the one sample as a batch of its own."""
+        if isinstance(raw, bytes | str | Path | Image.Image | Mapping):
+            return [raw]
+        if isinstance(raw, Tensor | np.ndarray):
+            return raw[None] if self._is_one(raw) else raw
+        return raw
+
+    def _is_one(self, raw: Tensor | npt.NDArray[Any]) -> bool:
+        if self.image is None or raw.shape[1:] == self.raw_shape:
+            return raw.ndim == len(self.raw_shape)
+        # A picture of any size, grey or in colour, whichever of the two the model reads.
+        return raw.ndim == GREY_AXES or (raw.ndim == COLOUR_AXES and (
+            self.layout == "hwc" or raw.shape[-1] in COLOUR_CHANNELS
+        ))
 
     def to_json(self) -> str:
         """As preprocessing.json holds it."""
-        return self.model_dump_json(indent=2) + "\n"
+        # What is not used is left out: readers older than it can read the rest.
+        return self.model_dump_json(indent=2, exclude_none=True) + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
@@ -83,6 +122,18 @@ class Preprocessing(BaseModel):
     def _affine_key(self) -> tuple[float, tuple[float, ...], tuple[float, ...], int]:
         norm = self.normalization
         return norm.scale, tuple(norm.mean), tuple(norm.std), len(self.input_shape)
+
+    def _as_tensor(self, raw: RawBatch) -> Tensor:
+        if isinstance(raw, Tensor):
+            return raw
+        if isinstance(raw, np.ndarray) and (self.image is None or raw.shape[1:] == self.raw_shape):
+            return _as_tensor(raw)
+        if self.table is not None:
+            return torch.from_numpy(self.table.encode(_rows(raw)))
+        if self.image is not None:
+            images = [_fit(sample, number, self.image).reshape(self.raw_shape) for number, sample in enumerate(raw)]
+            return torch.from_numpy(np.stack(images)) if images else torch.empty(0, *self.raw_shape, dtype=torch.uint8)
+        raise ValueError(f"expected an array of shape {self.raw_axes}, got {type(raw).__name__}")
 
     def _check(self, tensor: Tensor) -> None:
         if tuple(tensor.shape[1:]) != self.raw_shape or tensor.ndim == 0:
@@ -117,7 +168,35 @@ class Preprocessing(BaseModel):
             raise ValueError(
                 f"normalization has {len(self.normalization.mean)} values for {self.input_shape[0]} channels or columns"
             )
+        if self.image is not None and (
+            self.layout not in {"hw", "hwc"}
+            or [self.image.channels, *(self.image.size or [])] != list(self.input_shape)
+        ):
+            raise ValueError(f"images are not fitted to the input's shape {self.input_shape}")
+        if self.table is not None and (len(self.table.inputs),) != self.input_shape:
+            raise ValueError(f"the table makes {len(self.table.inputs)} inputs for input shape {self.input_shape}")
         return self
+
+
+def _fit(sample: object, number: int, fit: ImageFit) -> Pixels:
+    """An image of any kind in the fit's size and channels. Raises ValueError that names it."""
+    name = f"image {number}" + (f" ({Path(sample).name})" if isinstance(sample, str | Path) else "")
+    try:
+        if isinstance(sample, bytes | str | Path):
+            return fit_image(open_image(sample, _PICTURES), fit)
+        if isinstance(sample, np.ndarray):
+            return fit_image(as_image(sample), fit)
+        if isinstance(sample, Image.Image):
+            return fit_image(sample, fit)
+    except StillhouseError as error:
+        raise ValueError(f"{name}: {error.message}") from error
+    raise ValueError(f"{name} is no path, bytes, array or picture of Pillow's, but {type(sample).__name__}")
+
+
+def _rows(raw: object) -> Sequence[Row]:
+    if not isinstance(raw, Sequence) or not all(isinstance(row, Mapping) for row in raw):
+        raise ValueError("expected rows as mappings from the name of a column to a value")
+    return raw
 
 
 def _as_tensor(array: npt.NDArray[Any]) -> Tensor:
@@ -135,10 +214,11 @@ def _dtype_name(tensor: Tensor) -> str:
 
 @lru_cache(maxsize=64)
 def _constants(
-    scale: float, mean: tuple[float, ...], std: tuple[float, ...], num_axes: int, device: torch.device
+    scale: float, mean: tuple[float, ...], std: tuple[float, ...], num_axes: int, device: torch.device,
+    dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor]:
     """Factor and shift, shaped to broadcast over a sample; kept, since making them costs a copy to the device."""
     with torch.inference_mode(mode=False):  # kept tensors must serve training too, whoever asks first
         wide = torch.tensor([mean, std], dtype=torch.float64).view(2, -1, *[1] * (num_axes - 1))
         factor, shift = scale / wide[1], -wide[0] / wide[1]
-        return factor.to(device, torch.float32), shift.to(device, torch.float32)
+        return factor.to(device, dtype), shift.to(device, dtype)

@@ -18,13 +18,16 @@ def loaded_by(statement: str) -> set[str]:
 @pytest.mark.parametrize(
     ("statement", "never"),
     [
-        ("import app.main", {"torch", "worker", "numpy"}),
+        ("import app.main", {"torch", "worker", "numpy", "pyarrow", "PIL"}),
         ("import stillhouse", {"torch", "app", "worker", "httpx", "typer"}),
         ("from stillhouse import Client", {"torch", "app", "worker", "numpy"}),
         ("import stillhouse.cli", {"torch", "app", "worker", "numpy"}),
         ("from stillhouse import load", {"app", "worker"}),
         ("import worker.supervisor, worker.tasks", {"torch"}),
-        ("import worker.engine.pipeline", {"app", "celery", "sqlalchemy", "fastapi", "redis", "onnxruntime"}),
+        (
+            "import worker.engine.pipeline",
+            {"app", "celery", "sqlalchemy", "fastapi", "redis", "onnxruntime", "pyarrow", "datasets"},
+        ),
     ],
 )
 def test_an_import_loads_nothing_it_should_not(statement: str, never: set[str]) -> None:

@@ -17,6 +17,8 @@ class Answer(NamedTuple):
 
 
 # Ids of the samples, which view of them, and a function that gives the raw arranged samples as the view shows them.
+# Ids of the samples and width of an answer -> what the data themselves say softly of them.
+SaidSoftly = Callable[[Tensor, int], Tensor | None]
 Answers = Callable[[Tensor, int, Callable[[], Tensor]], Answer]
 
 
@@ -35,22 +37,22 @@ class StoredAnswers:
 class OnlineAnswers:
     """The teacher, asked about every batch; of the named layers it tells the outputs too."""
 
-    def __init__(self, teacher: Teacher, layers: Mapping[str, str]) -> None:
-        self._teacher = teacher
+    def __init__(self, teacher: Teacher, layers: Mapping[str, str], said_softly: SaidSoftly) -> None:
+        self._teacher, self._said_softly = teacher, said_softly
         self._tap = Tap(teacher.module, layers) if teacher.module is not None and layers else None
 
     def __call__(self, ids: Tensor, view: int, images: Callable[[], Tensor]) -> Answer:
         """What the teacher says of what the student sees."""
-        del ids, view
-        outputs = self._teacher.answer(images())
+        del view
+        outputs = self._teacher.answer(images(), self._said_softly(ids, self._teacher.num_outputs))
         return Answer(outputs, self._tap.take() if self._tap else {})
 
 
 class RepeatedAnswers:
     """One answer for everybody: what a step with stored answers costs is measured with it."""
 
-    def __init__(self, teacher: Teacher, arranged: Tensor) -> None:
-        self._answer = Answer(teacher.answer(arranged))
+    def __init__(self, teacher: Teacher, arranged: Tensor, given: Tensor | None) -> None:
+        self._answer = Answer(teacher.answer(arranged, given))
 
     def __call__(self, ids: Tensor, view: int, images: Callable[[], Tensor]) -> Answer:
         """The answer, whatever is asked."""

@@ -61,6 +61,7 @@ class Course:
     seed: int
     step_flops: int
     numerics: Numerics
+    expect: Callable[[Tensor], None] | None = None  # told which samples the next step needs, where they lie on disk
     num_views: int | None = None  # None: every epoch shows a view of its own
     teacher_shares: Tensor | None = None
     ranks: Ranks = ALONE
@@ -95,7 +96,10 @@ class Course:
     def batch(self, step: int) -> Batch:
         """What the step sees."""
         epoch = self.batches.epoch(step)
-        return self.feed(self.ranks.share(self.batches(step)), epoch % self.num_views if self.num_views else epoch)
+        batch = self.feed(self.ranks.share(self.batches(step)), epoch % self.num_views if self.num_views else epoch)
+        if self.expect is not None and step + 1 < self.total_steps:
+            self.expect(self.ranks.share(self.batches(step + 1)))
+        return batch
 
     def look(self, state: TrainingState, batch: Batch) -> Views:
         """The batch as the objective sees it: the student has answered."""

@@ -10,7 +10,7 @@ from stillhouse.contract.status import Phase
 from worker.engine.answers import Answers, OnlineAnswers, RepeatedAnswers, StoredAnswers
 from worker.engine.architectures import build_fitted
 from worker.engine.course import Course, Learner, Validation
-from worker.engine.data import Augmented, Augmenter, Batches, Part, Samples, measure_limits
+from worker.engine.data import Augmented, Augmenter, Batches, Part, Samples, Source, measure_limits
 from worker.engine.features import Tap
 from worker.engine.feed import DrawnFeed, Feed, ReadyFeed, Targets, fits_normalized, normalize_all
 from worker.engine.numerics import Numerics
@@ -83,7 +83,9 @@ class Courses:
         shapes = self._shapes(objective, learner, teacher)
         torch.manual_seed(derive_seed(seed, "helpers"))
         loss = Loss(objective, shapes).to(self._device)
-        batches = Batches(self._dataset.train.ids.to(self._device), batch_size=training.batch_size, seed=seed)
+        ids = self._dataset.train.ids.to(self._device)
+        classes = self._dataset.train.classes if training.balanced_sampling else None
+        batches = Batches(ids, batch_size=training.batch_size, seed=seed, classes=classes)
         asked = teacher is not None and labels_online(self._spec)
         answers = self._answers(
             teacher, soft_labels or {}, loss, self._ranks.share(batches(0)) if rehearsed else None
@@ -104,6 +106,7 @@ class Courses:
             ),
             numerics=self.numerics,
             ranks=self._ranks,
+            expect=self._source.expect if self._samples.is_mapped else None,
             num_views=None if training.augmentation else 1,
             teacher_shares=teacher.shares if teacher else None,
         )
@@ -114,15 +117,16 @@ class Courses:
         if teacher is None:
             return None
         if labels_online(self._spec):
-            return OnlineAnswers(teacher, loss.teacher_layers)
+            return OnlineAnswers(teacher, loss.teacher_layers, self._dataset.train.samples.said_softly)
         if rehearsed is not None:
-            return RepeatedAnswers(teacher, self._samples.arranged.index_select(0, rehearsed))
+            given = self._dataset.train.samples.said_softly(rehearsed, teacher.num_outputs)
+            return RepeatedAnswers(teacher, self._rows(rehearsed), given)
         return StoredAnswers(self._by_sample(soft_labels["train"])[None])
 
     def _feed(self, training: Training, answers: Answers | None) -> Feed:
         samples, preprocessing = self._samples, self._dataset.preprocessing
         targets = Targets(samples.labels, samples.mask)
-        if training.augmentation is None and fits_normalized(samples.arranged):
+        if training.augmentation is None and not samples.is_mapped and fits_normalized(samples.arranged):
             return ReadyFeed(self._inputs, targets, answers, samples.arranged)
 
         look = self._augmenter(training.augmentation) if training.augmentation else self._as_they_are
@@ -138,7 +142,7 @@ class Courses:
         return Augmented(self._rows(ids), None, None)
 
     def _rows(self, ids: Tensor) -> Tensor:
-        return self._samples.arranged.index_select(0, ids)
+        return self._source.rows(ids)
 
     def _by_sample(self, of_split: Tensor) -> Tensor:
         """Soft labels of the training split, one row per sample of the file, so that a sample's id finds its row."""
@@ -151,12 +155,13 @@ class Courses:
         if not objective.needs_features or teacher is None or teacher.module is None:
             return Shapes({}, {}, self._prepared.num_classes, num_samples)
         student_layers, teacher_layers = layers(objective)
-        arranged = self._samples.arranged.index_select(0, self._dataset.train.ids[:2].to(self._device))
+        ids = self._dataset.train.ids[:2].to(self._device)
+        arranged = self._rows(ids)
         model = build_fitted(learner.architecture, self._device).eval()
         taps = Tap(model, student_layers), Tap(teacher.module, teacher_layers)
         with torch.no_grad():
             model(self._dataset.preprocessing.normalize(arranged))
-            teacher.answer(arranged)
+            teacher.answer(arranged, self._dataset.train.samples.said_softly(ids, teacher.num_outputs))
         of_student, of_teacher = (tap.shapes(len(arranged)) for tap in taps)
         taps[1].close()
         return Shapes(of_student, of_teacher, self._prepared.num_classes, num_samples, self._classes())
@@ -177,6 +182,10 @@ class Courses:
     @cached_property
     def _samples(self) -> Samples:
         return self._dataset.train.samples.to(self._device)
+
+    @cached_property
+    def _source(self) -> Source:
+        return self._samples.source(self._device)
 
     @cached_property
     def _inputs(self) -> Tensor:

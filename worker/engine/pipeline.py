@@ -158,7 +158,9 @@ class Job:
 
     def _preflight(self, checkpoint: Path | None) -> Iterator[TrainerEvent]:
         yield self.journey.enter(Phase.PREFLIGHT)
-        self.prepared = prepare(self.spec, self.inputs, self.device, self.ranks.size)
+        self.prepared = prepare(
+            self.spec, self.inputs, self.device, scratch=self.scratch, num_ranks=self.ranks.size
+        )
         self.courses = Courses(self.spec, self.prepared, self.device, self.ranks)
         rehearsed = self._rehearsing_teacher()
         yield from self.prepared.notes()

@@ -1,6 +1,6 @@
 """Every mistake that can be told before training."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -13,7 +13,7 @@ from stillhouse.contract.spec.objective import without_logits
 from stillhouse.contract.spec.term import FeatureTerm
 from worker.engine.architectures import build_fitted, check_batch, check_width, fit
 from worker.engine.course import Learner
-from worker.engine.data import Dataset, load_dataset
+from worker.engine.data import Dataset, describe_classes, load_dataset
 from worker.engine.memory import check_training_memory
 from worker.engine.prepared import Prepared, student_metric, teacher_metric
 from worker.engine.students import fit_student
@@ -22,11 +22,13 @@ from worker.engine.teachers import Loading, Teacher, load_teacher, trained_teach
 from worker.engine.teachers.checkup import check_up
 
 
-def prepare(spec: JobSpec, inputs: Mapping[str, Path], device: str, num_ranks: int = 1) -> Prepared:
+def prepare(
+    spec: JobSpec, inputs: Mapping[str, Path], device: str, *, scratch: Path | None = None, num_ranks: int = 1
+) -> Prepared:
     """Read and check everything. Raises the StillhouseError that fits a mistake."""
     check_device(device)
     task = task_of(spec.task)
-    dataset = load_dataset(spec, inputs)
+    dataset = load_dataset(spec, inputs, scratch)
     _check_training(spec.training, dataset, "/training", num_ranks)
     teacher = None
     if not isinstance(spec.teacher, TrainTeacher):
@@ -45,7 +47,7 @@ def prepare(spec: JobSpec, inputs: Mapping[str, Path], device: str, num_ranks: i
     check_training_memory(student, spec.training, param="/student")
     if isinstance(spec.teacher, TrainTeacher) and teacher_architecture is not None:
         check_training_memory(teacher_architecture, spec.teacher.training, param="/teacher/architecture")
-    names = task.name_outputs(spec, num_classes)
+    names = task.name_outputs(dataset, num_classes)
     return Prepared(
         dataset=dataset,
         task=task,
@@ -56,11 +58,15 @@ def prepare(spec: JobSpec, inputs: Mapping[str, Path], device: str, num_ranks: i
         teacher=teacher,
         metric=student_metric(spec, task),
         batch_size=min(spec.training.batch_size, len(dataset.train.ids)),
-        remarks=[*task.remarks(spec, dataset, names), *_remarks(task, teacher, dataset, device)],
+        remarks=[*task.remarks(spec, dataset, names), *_remarks(task, teacher, dataset, device, names)],
     )
 
 
-def _remarks(task: Task, teacher: Teacher | None, dataset: Dataset, device: str) -> Iterator[Noted]:
+def _remarks(
+    task: Task, teacher: Teacher | None, dataset: Dataset, device: str, names: Sequence[str]
+) -> Iterator[Noted]:
+    if names:
+        yield from describe_classes(dataset, names)
     if teacher is not None and task.kind == "classification":
         yield from check_up(teacher, dataset.validation, dataset.preprocessing.normalization, device)
 

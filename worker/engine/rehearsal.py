@@ -47,10 +47,11 @@ def rehearse(spec: JobSpec, prepared: Prepared, courses: Courses, teacher: Teach
 
 
 def _time_labels(prepared: Prepared, teacher: Teacher, ids: Tensor, device: str) -> float:
-    arranged = prepared.dataset.train.samples.arranged.index_select(0, ids).to(device)
-    teacher.answer(arranged)  # the first pass allocates and chooses kernels
+    samples = prepared.dataset.train.samples
+    arranged, given = samples.arranged.index_select(0, ids).to(device), samples.said_softly(ids, teacher.num_outputs)
+    teacher.answer(arranged, given)  # the first pass allocates and chooses kernels
     began = time.perf_counter()
-    teacher.answer(arranged)
+    teacher.answer(arranged, given)
     return time.perf_counter() - began
 
 

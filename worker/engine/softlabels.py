@@ -23,7 +23,7 @@ def label_softly(
 ) -> Iterator[TrainerEvent]:
     """Put the teacher's logits of each split into `keeper.soft_labels`, in the order of the split's ids."""
     missing = [part for part in parts if part.name not in keeper.soft_labels]
-    total, done = num_chunks(missing), 0
+    total, done, width = num_chunks(missing), 0, teacher.num_outputs
     yield journey.enter(Phase.SOFT_LABELS, total)
     for part in missing:
         chunks: list[Tensor] = []
@@ -31,7 +31,8 @@ def label_softly(
             if request := requested():
                 yield keeper.save(Phase.SOFT_LABELS, done)
                 raise StopRequestedError(request)
-            chunks.append(teacher.answer(part.samples.arranged.index_select(0, ids).to(device)))
+            arranged, given = part.samples.arranged.index_select(0, ids), part.samples.said_softly(ids, width)
+            chunks.append(teacher.answer(arranged.to(device), given))
             done += 1
             if journey.is_due():
                 yield journey.tell(done, done * CHUNK)

@@ -66,4 +66,46 @@ class OnnxFacts(_Facts):
     num_parameters: int
 
 
-Facts = OnnxFacts | SafetensorsFacts | IdxFacts | NpzFacts
+class ParquetFacts(_Facts):
+    """Columns by name, and how many rows they have."""
+
+    format: Literal["parquet"] = "parquet"
+    num_rows: int
+    columns: dict[str, str] = Field(description="Name of each column and its type, as Arrow would call it.")
+
+
+class CsvFacts(_Facts):
+    """A table as text."""
+
+    format: Literal["csv"] = "csv"
+    header: str = Field(description="The first line, which names the columns.")
+
+
+class ImagesFacts(_Facts):
+    """Images in folders."""
+
+    format: Literal["images"] = "images"
+    num_images: int
+    folders: dict[str, int] | None = Field(
+        default=None, description="Each folder with images -> how many. Left out where there are too many."
+    )
+
+
+class DatasetFolder(_Facts):
+    """One split that Hugging Face `datasets` saved."""
+
+    columns: dict[str, str] = Field(description="Name of each column and its type.")
+    label_names: dict[str, list[str]] = Field(description="Columns of class numbers -> the names of their classes.")
+    num_files: int
+
+
+class HuggingFaceFacts(_Facts):
+    """Folders that Hugging Face `datasets` saved, by path in the archive."""
+
+    format: Literal["hugging_face"] = "hugging_face"
+    folders: dict[str, DatasetFolder]
+
+
+Facts = (
+    SafetensorsFacts | OnnxFacts | IdxFacts | NpzFacts | ParquetFacts | CsvFacts | ImagesFacts | HuggingFaceFacts
+)

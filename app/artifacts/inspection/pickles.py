@@ -16,13 +16,17 @@ ZIP_ERRORS = (
 )
 
 
-def looks_like_pickle(file: BinaryIO, size: int) -> bool:
-    """Whether a file that is not what it was said to be is a pickle, or a zip that holds one (PyTorch's .pt)."""
+def looks_like_pickle(file: BinaryIO, size: int, *, may_be_text: bool = False) -> bool:
+    """Whether a file that is not what it was said to be is a pickle, or a zip that holds one (PyTorch's .pt).
+
+    Of a file that `may_be_text` without being a pickle, such as a table, only the newer protocols can be told.
+    """
     file.seek(0)
     head = file.read(_HEAD)
     if head.startswith(b"PK"):
         return holds_pickle(file, size)
-    return (head[:1] == b"\x80" and len(head) > 1 and head[1] in _PROTOCOLS) or _is_text_pickle(head)
+    is_binary = head[:1] == b"\x80" and len(head) > 1 and head[1] in _PROTOCOLS
+    return is_binary or (not may_be_text and _is_text_pickle(head))
 
 
 def holds_pickle(file: BinaryIO, size: int) -> bool:

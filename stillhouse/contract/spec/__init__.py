@@ -19,7 +19,31 @@ from stillhouse.contract.spec.augmentation import (
     check_augmentation,
 )
 from stillhouse.contract.spec.base import ArtifactId, Section
-from stillhouse.contract.spec.data import Data, IdxData, IdxSplit, Normalization, NpzData, NpzSplit, Split
+from stillhouse.contract.spec.data import (
+    CsvData,
+    CsvSplit,
+    Data,
+    HuggingFaceData,
+    HuggingFaceSplit,
+    IdxData,
+    IdxSplit,
+    ImageFit,
+    ImagesData,
+    ImagesSplit,
+    LabelKind,
+    Normalization,
+    NpzData,
+    NpzSplit,
+    ParquetData,
+    ParquetSplit,
+    PictureData,
+    SoftLabelColumns,
+    SoftTopK,
+    SoftVectors,
+    SoftVotes,
+    Split,
+    label_kind,
+)
 from stillhouse.contract.spec.export import Export
 from stillhouse.contract.spec.feature_terms import At, Cka, CosineDistance, Crd, Fitnet, Nst, Pkt, Review, Rkd, Sp, Vid
 from stillhouse.contract.spec.job import JobSpec
@@ -69,11 +93,14 @@ from stillhouse.contract.spec.training import (
 __all__ = [
     "Adam", "AdamW", "Affine", "Architecture", "ArtifactId", "At", "Augmentation", "Bce", "BinaryCrossEntropy",
     "CheckpointTeacher", "Cka", "Classification", "Cnn", "Constant", "Cosine", "CosineDistance", "Crd", "Crop",
-    "CrossEntropy", "Cutmix", "Data", "Dist", "Dkd", "EarlyStopping", "Embedding", "EnsembleTeacher", "Erasing",
-    "Export", "Fitnet", "Flip", "Huber", "IdxData", "IdxSplit", "Jitter", "JobSpec", "Js", "Kl", "LayerPair",
-    "Member", "Mixup", "Mlp", "Mse", "MultiLabel", "Nkd", "Noise", "Normalization", "NpzData", "NpzSplit", "Nst",
-    "Objective", "OneCycle", "OnnxTeacher", "Optimizer", "Pkt", "RandomAugment", "Regression", "ResizedCrop",
-    "ReverseKl", "Review", "Rkd", "Rotate", "Schedule", "Section", "Sgd", "Shift", "SoftLabelsTeacher", "Sp",
-    "Split", "SquaredError", "Step", "Student", "Task", "Teacher", "Term", "TrainTeacher", "Training", "Transform",
-    "Ttm", "Vid", "Wttm", "check_augmentation", "misfits", "usual_objective", "without_logits",
+    "CrossEntropy", "CsvData", "CsvSplit", "Cutmix", "Data", "Dist", "Dkd", "EarlyStopping", "Embedding",
+    "EnsembleTeacher", "Erasing", "Export", "Fitnet", "Flip", "Huber", "HuggingFaceData", "HuggingFaceSplit",
+    "IdxData", "IdxSplit", "ImageFit", "ImagesData", "ImagesSplit", "Jitter", "JobSpec", "Js", "Kl", "LabelKind",
+    "LayerPair", "Member", "Mixup", "Mlp", "Mse", "MultiLabel", "Nkd", "Noise", "Normalization", "NpzData",
+    "NpzSplit", "Nst", "Objective", "OneCycle", "OnnxTeacher", "Optimizer", "ParquetData", "ParquetSplit",
+    "PictureData", "Pkt", "RandomAugment", "Regression", "ResizedCrop", "ReverseKl", "Review", "Rkd", "Rotate",
+    "Schedule", "Section", "Sgd", "Shift", "SoftLabelColumns", "SoftLabelsTeacher", "SoftTopK", "SoftVectors",
+    "SoftVotes", "Sp", "Split", "SquaredError", "Step", "Student", "Task", "Teacher", "Term", "TrainTeacher",
+    "Training", "Transform", "Ttm", "Vid", "Wttm", "check_augmentation", "label_kind", "misfits", "usual_objective",
+    "without_logits",
 ]

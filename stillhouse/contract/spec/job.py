@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from stillhouse.contract.spec.base import Place, Section, told_at
-from stillhouse.contract.spec.data import Data, Split
+from stillhouse.contract.spec.data import Data, Split, label_kind
 from stillhouse.contract.spec.export import Export
 from stillhouse.contract.spec.objective import Objective, misfits, usual_objective
 from stillhouse.contract.spec.student import Student
@@ -74,6 +74,17 @@ class JobSpec(Section):
             raise ValueError(f"selection_metric is {chosen}, but the validation split has no labels; use agreement")
         return self
 
+    @model_validator(mode="after")
+    def _classes_where_balanced(self) -> Self:
+        trainings = [self.training, *([self.teacher.training] if self.teacher.kind == "train" else [])]
+        if not any(training.balanced_sampling for training in trainings):
+            return self
+        if not self.is_labelled:
+            raise ValueError("balanced_sampling draws by class, but data.train has no labels")
+        if label_kind(self.task.kind) != "classes":
+            raise ValueError("balanced_sampling draws by class, and this task has no single class per sample")
+        return self
+
     @property
     def is_labelled(self) -> bool:
         """Whether there are labels to learn from."""
@@ -99,20 +110,17 @@ class JobSpec(Section):
         return self.task.reads_labels and split.is_labelled
 
     def splits(self) -> Iterator[tuple[str, Split]]:
-        """Each split that is given, with its name."""
+        """Each split that is given, with its name, as the task reads it."""
         for name in ("train", "validation", "test"):
-            split = getattr(self.data, name)
+            split: Split | None = getattr(self.data, name)
             if split is not None:
-                yield name, split
+                yield name, split if self.task.reads_labels else split.unlabelled()
 
     def artifacts(self) -> dict[str, str]:
         """Every artifact that the job reads: JSON pointer of the field -> id of the artifact."""
         found = dict(_teacher_artifacts(self.teacher, "/teacher"))
         for name, split in self.splits():
-            for field in ("artifact", "inputs", "labels"):
-                value = getattr(split, field, None)
-                if value in split.artifacts:
-                    found[f"/data/{name}/{field}"] = value
+            found |= {f"/data/{name}/{place}": artifact for place, artifact in split.pointers().items()}
         return found
 
     def _unfit_terms(self) -> Iterator[tuple[Place, str]]:

@@ -66,10 +66,10 @@ class SoftLabelsTeacher(Section):
     """Soft labels that come with the data: `data.train.soft_labels` names them."""
 
     kind: Literal["soft_labels"] = "soft_labels"
-    gives: Literal["logits", "probabilities", "votes", "values"] = Field(
+    gives: Literal["probabilities", "logits", "values"] = Field(
         default="probabilities",
-        description="What the rows are: logits or probabilities of each class, the class that each of several raters "
-        "voted for (-1: none), or values of a regression or an embedding.",
+        description="What vectors are: probabilities or logits of each class, or values of a regression or an "
+        "embedding. Votes of raters are counted into probabilities; top-k pairs tell it themselves.",
     )
     floor: Floor = 1e-3
 

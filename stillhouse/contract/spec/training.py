@@ -128,6 +128,11 @@ class Training(Section):
     augmentation: Augmentation | None = Field(
         default=None, description="Random changes to images. The teacher then labels every batch as it comes."
     )
+    balanced_sampling: bool = Field(
+        default=False,
+        description="Draw every class equally often: an epoch has as many draws as there are samples, repeats those of "
+        "rare classes and leaves out some of frequent ones. Needs one class per sample.",
+    )
     early_stopping: EarlyStopping | None = Field(default=None, description="Stop before the last epoch.")
     evaluate_every: int = Field(default=1, ge=1, le=100_000, description="Epochs between evaluations on validation.")
     selection_metric: Literal["auto", "accuracy", "average_precision", "r2", "cosine", "agreement", "loss"] = Field(

@@ -236,7 +236,7 @@ def test_plan_shows_what_a_job_would_take(service: ScriptedService, run: Run) ->
     shown = " ".join(result.stdout.split())
     for told in (
         "cnn 1-16-10 │ mlp 784-64-10", "50,890", "203.6 kB", "50,816",
-        "image_classification on [1, 28, 28], 10 classes", "train 5,400 samples, given",
+        "classification on [1, 28, 28], 10 classes", "train 5,400 samples, given",
         "kl 2.50 on the first batch, 75 % of the gradient", "soft labels stored. The samples are the same",
         "128 samples in 0.500 ms, float32, contiguous",
         "about 6.6 s on cpu: distilling 0.6 s, exporting 6.0 s, 1,260 steps of distilling",

@@ -58,3 +58,29 @@ def test_too_few_samples_are_told(labels: torch.Tensor | None) -> None:
 def test_one_sample_of_each_class_is_too_few() -> None:
     with pytest.raises(SplitTooSmallError):
         hold_out(5, torch.arange(5), fraction=0.2, seed=0)
+
+
+def test_samples_without_a_label_keep_their_share_together() -> None:
+    labels = torch.where(torch.arange(100) < 40, 0, LABELS)
+    mask = torch.arange(100) >= 40
+    train, held = hold_out(100, labels, fraction=0.1, seed=0, mask=mask)
+    assert sorted([*train.tolist(), *held.tolist()]) == list(range(100))
+    assert int((~mask[held]).sum()) == 4
+    assert torch.bincount(labels[held][mask[held]], minlength=4).tolist() == [2, 3, 1, 0]
+
+
+def test_a_mask_of_all_changes_nothing() -> None:
+    all_of_them = torch.ones(100, dtype=torch.bool)
+    expected = hold_out(100, LABELS, fraction=0.2, seed=0)[1]
+    assert torch.equal(hold_out(100, LABELS, fraction=0.2, seed=0, mask=all_of_them)[1], expected)
+
+
+def test_a_sample_of_several_labels_counts_for_its_rarest() -> None:
+    rows = torch.zeros(100, 3)
+    rows[:, 0] = 1  # all have the first, some the second, few the third, and ten have none
+    rows[:30, 1] = 1
+    rows[:10, 2] = 1
+    rows[90:] = 0
+    _, held = hold_out(100, rows, fraction=0.2, seed=0)
+    assert rows[held].sum(dim=0).tolist() == [18, 6, 2]
+    assert int((held >= 90).sum()) == 2

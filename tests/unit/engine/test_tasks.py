@@ -261,8 +261,8 @@ def test_partly_labelled_samples_teach_by_what_they_have(
     if draw:
         write(lesson, draw)
 
-    def partly(spec: JobSpec, inputs: dict[str, Path]) -> Dataset:
-        dataset = load_dataset(spec, inputs)
+    def partly(spec: JobSpec, inputs: dict[str, Path], scratch: Path | None) -> Dataset:
+        dataset = load_dataset(spec, inputs, scratch)
         return without_some_labels(dataset, torch.arange(len(dataset.train.samples)) % 3 == 0, garbage)
 
     monkeypatch.setattr(preflight, "load_dataset", partly)
@@ -412,7 +412,7 @@ def test_names_are_as_many_as_outputs(lesson: Lesson) -> None:
     images, labels = marks(40, 0)
     lesson.write_npz(TRAIN, inputs=images, labels=labels)
     told = refused(lesson, OutputWidthMismatchError, "multi_label", data={"label_names": ["a", "b"]})
-    assert "2 labels" in told.message
+    assert "label_names has 2 names" in told.message
     told = refused(lesson, InvalidSpecError, "regression", teacher=TRAINED | {
         "training": {"selection_metric": "agreement"}
     })

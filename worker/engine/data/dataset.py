@@ -1,30 +1,28 @@
 """The job's data, decoded once: every split as contiguous tensors."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from stillhouse.contract.failures import (
-    EmptyDataError,
-    NonFiniteInputsError,
-    StillhouseError,
-    UnusableArrayError,
-)
+from stillhouse.contract.failures import NonFiniteInputsError, UnusableArrayError
 from stillhouse.contract.report import SplitSize
-from stillhouse.contract.spec import IdxSplit, JobSpec, Normalization, Split
-from stillhouse.contract.spec.term import TaskKind
+from stillhouse.contract.spec import ImageFit, JobSpec, LabelKind, Normalization, label_kind
 from stillhouse.models.preprocessing import Layout, Preprocessing
+from stillhouse.models.table import Table
 from worker.engine.data.holdout import hold_out
-from worker.engine.data.idx import read_idx
-from worker.engine.data.labels import check_labels, label_tensor
-from worker.engine.data.layout import check_inputs, infer_layout, input_shape
-from worker.engine.data.npz import read_npz
+from worker.engine.data.labels import Labels, encode_labels
+from worker.engine.data.layout import infer_layout, input_shape
+from worker.engine.data.raw import RawSplit
+from worker.engine.data.readers import Reader
+from worker.engine.data.room import Room, chunks, is_mapped
+from worker.engine.data.soft_labels import SoftLabels
+from worker.engine.data.source import MappedSource, MemorySource, Source
 from worker.engine.data.statistics import measure_normalization
 
 Array = npt.NDArray[Any]
@@ -35,28 +33,43 @@ _WIDENED = {"uint16": "int32", "uint32": "int64", "uint64": "int64", "bool": "ui
 
 @dataclass(frozen=True)
 class Samples:
-    """What one pair of arrays holds, in the order of the file. A sample's id is its place here."""
+    """What one split of the spec holds, in the order of its file. A sample's id is its place here."""
 
-    raw: Tensor  # as the data has them
-    arranged: Tensor  # (N, *input_shape), the raw type
-    labels: Tensor | None  # (N,) int64, or (N, C) float32
+    raw: Tensor  # as the data has them: a view of `arranged`
+    arranged: Tensor  # (N, *input_shape), the raw type; a file that is mapped into memory where `is_mapped`
+    # (N,) int64 classes; (N, L) float32 of 0 and 1; (N, D) float32 targets. 0 where `mask` is False.
+    labels: Tensor | None
     mask: Tensor | None = None  # (N,) bool: which samples have a label; all of them where it is None
-    soft_labels: Tensor | None = None  # (N, ...): what the data themselves say softly
+    soft_labels: SoftLabels | None = None
+    is_mapped: bool = False
 
     def __len__(self) -> int:
         return len(self.arranged)
-
-    def to(self, device: str) -> "Samples":
-        """The same samples, ready for training on the device; the raw ones stay where they are."""
-        labels = None if self.labels is None else self.labels.to(device)
-        mask = None if self.mask is None else self.mask.to(device)
-        return Samples(self.raw, self.arranged.to(device), labels, mask)
 
     def labelled(self) -> Tensor:
         """Ids of the samples that have a label, ascending."""
         if self.labels is None:
             return torch.arange(0)
         return torch.arange(len(self)) if self.mask is None else self.mask.nonzero().squeeze(1)
+
+    def said_softly(self, ids: Tensor, num_outputs: int) -> Tensor | None:
+        """Soft labels of samples (B,) that the data bring themselves; None where they bring none."""
+        return None if self.soft_labels is None else self.soft_labels.rows(ids.cpu(), num_outputs)
+
+    def to(self, device: str) -> "Samples":
+        """The same samples, ready for training on the device; raw ones and what is on disk stay where they are."""
+        return replace(
+            self,
+            arranged=self.arranged if self.is_mapped else self.arranged.to(device),
+            labels=None if self.labels is None else self.labels.to(device),
+            mask=None if self.mask is None else self.mask.to(device),
+        )
+
+    def source(self, device: str) -> Source:
+        """The arranged samples by their ids, on the device."""
+        if self.is_mapped:
+            return MappedSource(self.arranged, device)
+        return MemorySource(self.arranged.to(device))
 
 
 @dataclass(frozen=True)
@@ -75,7 +88,7 @@ class Part:
 
     @property
     def mask(self) -> Tensor | None:
-        """Which samples of the split have a label, in the order of `ids`; None where all have, or none has."""
+        """Which samples of the split have a label, in the order of `ids`; all of them where it is None."""
         return None if self.samples.mask is None else self.samples.mask[self.ids]
 
     def known_labels(self) -> Tensor | None:
@@ -84,6 +97,14 @@ class Part:
         if labels is None or mask is None:
             return labels
         return labels[mask] if bool(mask.any()) else None
+
+    @property
+    def classes(self) -> Tensor | None:
+        """Class of each sample of the split, -1 where it has no label; None where there is no single one."""
+        labels, mask = self.labels, self.mask
+        if labels is None or labels.ndim > 1:
+            return None
+        return labels if mask is None else torch.where(mask, labels, -1)
 
     def size(self) -> SplitSize:
         """The split in the report's words."""
@@ -102,6 +123,8 @@ class Dataset:
     validation: Part
     test: Part | None
     preprocessing: Preprocessing
+    label_kind: LabelKind = "classes"
+    label_names: list[str] | None = None  # of the outputs, where the spec or the data tell them
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -135,76 +158,102 @@ class Dataset:
         return Preprocessing.model_validate(self.preprocessing.model_dump() | {"normalization": normalization})
 
 
-def load_dataset(spec: JobSpec, inputs: Mapping[str, Path]) -> Dataset:
-    """Decode every split; `inputs` tells each artifact's file. Raises the StillhouseError that fits a defect."""
-    arrays = {name: _read(spec, split, inputs, f"/data/{name}") for name, split in spec.splits()}
-    first = arrays["train"][0]
-    layout = infer_layout(first.shape, spec.data, "/data/train")
-    for name, (found, _) in arrays.items():
-        _check_alike(found, first, f"/data/{name}")
-    shape = input_shape(first.shape, layout)
+def load_dataset(
+    spec: JobSpec, inputs: Mapping[str, Path], scratch: Path | None = None, *, budget: int | None = None
+) -> Dataset:
+    """Decode every split; `inputs` tells each artifact's file. Raises the StillhouseError that fits a defect.
+
+    What takes more than `budget` bytes (half of the available memory when left out) is decoded into files below
+    `scratch`; without such a folder it is refused.
+    """
+    room = Room(scratch, budget)
+    reader = Reader(spec, inputs, room)
+    raws = {name: reader.read(name, split) for name, split in spec.splits()}
+    layout = _layout(raws["train"], spec)
+    for name, raw in raws.items():
+        _check_alike(raw, raws["train"], f"/data/{name}")
+    shape = _input_shape(raws["train"], layout)
+    about = _About(raws["train"].dtype, raws["train"].image, raws["train"].table)
+    kind = label_kind(spec.task.kind)
+    labels, names = encode_labels(raws, spec.data, kind)
     samples = {
-        name: _samples(*pair, spec.task.kind, layout, shape, f"/data/{name}") for name, pair in arrays.items()
+        name: _samples(raws.pop(name), labels[name], layout, shape, room, f"/data/{name}") for name in list(raws)
     }
-    train, validation = _train_and_validation(spec, samples)
+    train, validation = _train_and_validation(spec, samples, kind)
     test = _whole("test", samples["test"]) if "test" in samples else None
-    normalization = spec.data.normalization or measure_normalization(train.samples.arranged, train.ids)
-    return Dataset(train, validation, test, _preprocessing(shape, layout, first.dtype, normalization))
+    is_number = about.table.is_number if about.table else None
+    normalization = spec.data.normalization or measure_normalization(
+        train.samples.arranged, train.ids, is_number=is_number
+    )
+    preprocessing = _preprocessing(shape, layout, about, normalization)
+    return Dataset(train, validation, test, preprocessing, kind, names)
 
 
-def _read(spec: JobSpec, split: Split, inputs: Mapping[str, Path], param: str) -> tuple[Array, Array | None]:
-    is_labelled = spec.reads_labels_of(split)
-    try:
-        if isinstance(split, IdxSplit):
-            found = read_idx(inputs[split.inputs])
-            labels = read_idx(inputs[split.labels]) if split.labels and is_labelled else None
-        else:
-            found = read_npz(inputs[split.artifact], split.inputs)
-            labels = read_npz(inputs[split.artifact], split.labels) if split.labels and is_labelled else None
-    except StillhouseError as error:
-        error.param = error.param or param
-        raise
-    check_inputs(found, param)
-    if found.ndim == 0 or len(found) == 0:
-        raise EmptyDataError(f"{param} has no samples", param=param)
-    if labels is not None:
-        check_labels(labels, len(found), spec.task.kind, param)
-    return found, labels
+class _About(NamedTuple):
+    """What is kept of the raw training split: its arrays go as soon as they are arranged."""
+
+    dtype: str
+    image: ImageFit | None
+    table: Table | None
 
 
-def _check_alike(found: Array, first: Array, param: str) -> None:
-    if found.shape[1:] != first.shape[1:] or found.dtype.kind != first.dtype.kind:
+def _layout(raw: RawSplit, spec: JobSpec) -> Layout:
+    if raw.image is not None:
+        return "hw" if raw.image.channels == 1 else "hwc"
+    return infer_layout(raw.inputs.shape, spec.data, "/data/train")
+
+
+def _input_shape(raw: RawSplit, layout: Layout) -> tuple[int, ...]:
+    return raw.inputs.shape[1:] if raw.image else input_shape(raw.inputs.shape, layout)
+
+
+def _check_alike(found: RawSplit, first: RawSplit, param: str) -> None:
+    one, other = found.inputs, first.inputs
+    if one.shape[1:] != other.shape[1:] or one.dtype.kind != other.dtype.kind:
         raise UnusableArrayError(
-            f"inputs are {found.dtype} of shape {list(found.shape)}, "
-            f"unlike those of the training split: {first.dtype} {list(first.shape)}",
+            f"inputs are {one.dtype} of shape {list(one.shape)}, "
+            f"unlike those of the training split: {other.dtype} {list(other.shape)}",
             param=param,
         )
 
 
 def _samples(
-    inputs: Array, labels: Array | None, task: TaskKind, layout: Layout, shape: tuple[int, ...], param: str
+    raw: RawSplit, labels: Labels | None, layout: Layout, shape: tuple[int, ...], room: Room, param: str
 ) -> Samples:
-    raw = torch.from_numpy(inputs.astype(_WIDENED.get(inputs.dtype.name, inputs.dtype), copy=False))
-    _check_finite(raw, param)
-    arranged = raw.permute(0, 3, 1, 2).contiguous() if layout == "hwc" else raw.view(-1, *shape)
-    return Samples(raw, arranged, None if labels is None else label_tensor(labels, task))
+    values = room.converted(raw.inputs, _WIDENED.get(raw.inputs.dtype.name, raw.inputs.dtype))
+    _check_finite(values, param)
+    arranged = room.channels_first(values) if layout == "hwc" and raw.image is None else values.reshape(-1, *shape)
+    tensor = torch.from_numpy(arranged)
+    return Samples(
+        _as_given(tensor, layout), tensor,
+        labels=labels.values if labels else None, mask=labels.mask if labels else None,
+        soft_labels=raw.soft_labels, is_mapped=is_mapped(arranged),
+    )
 
 
-def _check_finite(raw: Tensor, param: str) -> None:
-    if not raw.is_floating_point():
+def _as_given(arranged: Tensor, layout: Layout) -> Tensor:
+    """The samples with their axes as the data have them, without a copy."""
+    if layout == "hwc":
+        return arranged.permute(0, 2, 3, 1)
+    return arranged.squeeze(1) if layout == "hw" else arranged
+
+
+def _check_finite(values: Array, param: str) -> None:
+    if values.dtype.kind != "f":
         return
-    finite = raw.isfinite().flatten(1).all(dim=1)
-    if not bool(finite.all()):
-        first = int((~finite).nonzero()[0])
-        raise NonFiniteInputsError(f"input {first} contains NaN or infinite values", param=param)
+    for rows in chunks(values):
+        finite = np.isfinite(values[rows]).reshape(len(values[rows]), -1).all(axis=1)
+        if not finite.all():
+            first = rows.start + int(finite.argmin())
+            raise NonFiniteInputsError(f"input {first} contains NaN or infinite values", param=param)
 
 
-def _train_and_validation(spec: JobSpec, samples: Mapping[str, Samples]) -> tuple[Part, Part]:
+def _train_and_validation(spec: JobSpec, samples: Mapping[str, Samples], kind: LabelKind) -> tuple[Part, Part]:
     train = _whole("train", samples["train"])
     if "validation" in samples:
         return train, _whole("validation", samples["validation"])
     held_from, data = train.samples, spec.data
-    classes = held_from.labels if spec.task.kind == "classification" else None
+    classes = None if kind == "targets" else held_from.labels
     kept, held = hold_out(
         len(held_from), classes, fraction=data.validation_fraction, seed=data.split_seed, mask=held_from.mask
     )
@@ -221,10 +270,13 @@ def _whole(name: str, samples: Samples) -> Part:
 
 
 def _preprocessing(
-    shape: tuple[int, ...], layout: Layout, dtype: np.dtype[Any], normalization: Normalization
+    shape: tuple[int, ...], layout: Layout, about: _About, normalization: Normalization
 ) -> Preprocessing:
     try:
-        return Preprocessing(input_shape=shape, layout=layout, dtype=dtype.name, normalization=normalization)
+        return Preprocessing(
+            input_shape=shape, layout=layout, dtype=about.dtype, normalization=normalization, image=about.image,
+            table=about.table,
+        )
     except ValueError as error:
         raise UnusableArrayError(
             f"the normalization does not fit the inputs: {error}", param="/data/normalization"

@@ -10,10 +10,10 @@ from worker.engine.seeds import derive_seed
 def hold_out(
     num_samples: int, labels: Tensor | None, *, fraction: float, seed: int, mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Positions of the training and the validation samples, each ascending; by class where there are labels (N,).
+    """Positions of the training and the validation samples, each ascending; by class where there are labels.
 
-    Every class keeps its share to within one sample, and at least one sample to train on; so do all samples together
-    that have no label by the mask (N,), or those that have one where the labels are no classes.
+    Every class keeps its share to within one sample, and at least one sample to train on; so do the samples without a
+    label (where `mask` is False) together. A sample of several labels (N, L) counts for its rarest one.
     Raises SplitTooSmallError when nothing could be held out.
     """
     shuffle = torch.randperm(num_samples, generator=torch.Generator().manual_seed(derive_seed(seed, "holdout")))
@@ -37,10 +37,18 @@ def hold_out(
 
 def _groups(num_samples: int, labels: Tensor | None, mask: Tensor | None) -> Tensor:
     """Classes numbered without gaps: labels are not checked yet, and may be negative or huge."""
-    numbers = torch.zeros(num_samples, dtype=torch.int64) if labels is None else labels.unique(return_inverse=True)[1]
-    if mask is not None:
-        numbers = torch.where(mask, numbers + 1, 0).unique(return_inverse=True)[1]
-    return numbers
+    if labels is None:
+        return torch.zeros(num_samples, dtype=torch.int64)
+    numbers: Tensor = (_rarest(labels) if labels.ndim > 1 else labels).unique(return_inverse=True)[1]
+    return numbers if mask is None else torch.where(mask, numbers + 1, 0).unique(return_inverse=True)[1]
+
+
+def _rarest(labels: Tensor) -> Tensor:
+    """Of the labels that apply to each sample (N, L) the one that fewest samples have; L where none applies."""
+    applies = labels > 0
+    counts = applies.sum(dim=0)
+    candidates = torch.where(applies, counts, len(labels) + 1)
+    return torch.where(applies.any(dim=1), candidates.argmin(dim=1), labels.shape[1])
 
 
 def _shares(counts: Tensor, fraction: float) -> Tensor:

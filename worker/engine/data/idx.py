@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stillhouse.contract.failures import MalformedIdxError
-from worker.engine.data.limits import check_decoded_size
+from worker.engine.data.room import Room, chunks
 
 Array = npt.NDArray[Any]
 
@@ -20,21 +20,21 @@ DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E:
 MAX_AXES = 8
 
 
-def read_idx(path: Path) -> Array:
+def read_idx(path: Path, room: Room | None = None) -> Array:
     """The array that the file holds, gzipped or not, in native byte order. Raises MalformedIdxError."""
+    room = room or Room()
     with path.open("rb") as bare:
         zipped = bare.read(2) == GZIP_MAGIC
     try:
         with (gzip.open(path, "rb") if zipped else path.open("rb")) as file:
-            return _read(cast("BinaryIO", file))
+            return _read(cast("BinaryIO", file), room)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise MalformedIdxError(f"the gzipped IDX file is damaged: {error}") from error
 
 
-def _read(file: BinaryIO) -> Array:
+def _read(file: BinaryIO, room: Room) -> Array:
     shape, dtype = _read_header(file)
-    check_decoded_size("the IDX file", shape, dtype.itemsize)
-    array = np.empty(prod(shape), dtype)
+    array = room.array("the IDX file", (prod(shape),), dtype.newbyteorder("="))
     # Straight into the array: the decoded bytes exist once.
     view = array.view(np.uint8).data
     got = 0
@@ -45,7 +45,15 @@ def _read(file: BinaryIO) -> Array:
         got += count
     if file.read(1):
         raise MalformedIdxError(f"the IDX file goes on after the {len(view):,} bytes that its header declares")
-    return array.reshape(shape).astype(dtype.newbyteorder("="), copy=False)
+    in_native_order(array, dtype)
+    return array.reshape(shape)
+
+
+def in_native_order(array: Array, stored: np.dtype[Any]) -> None:
+    """Turn the bytes of values that were read as they were stored, where they are."""
+    if not stored.isnative:
+        for part in chunks(array):
+            array[part].byteswap(inplace=True)
 
 
 def _read_header(file: BinaryIO) -> tuple[tuple[int, ...], np.dtype[Any]]:

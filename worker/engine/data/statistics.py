@@ -1,5 +1,7 @@
 """The normalisation and the range of values, measured on the training split."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -9,16 +11,22 @@ _TYPE_LIMITS = {"uint8": (0.0, 255.0), "bool": (0.0, 1.0)}
 CHUNK = 256  # small enough for the cache of a CPU: float64 is eight times as large as a byte
 
 
-def measure_normalization(arranged: Tensor, ids: Tensor) -> Normalization:
+def measure_normalization(
+    arranged: Tensor, ids: Tensor, *, is_number: Sequence[bool] | None = None
+) -> Normalization:
     """Mean and standard deviation of the samples `ids` of (N, *input_shape), per channel or column.
 
-    Bytes are scaled to 0 to 1 first. What never varies is only centred.
+    Bytes are scaled to 0 to 1 first. What never varies is only centred. Columns for which `is_number` is False are
+    left as they are: the 0 and 1 of categories.
     """
     scale = 1 / 255 if arranged.dtype == torch.uint8 else 1.0
     mean = _mean(arranged, ids, torch.zeros(arranged.shape[1], dtype=torch.float64), power=1)
     variance = _mean(arranged, ids, mean, power=2)
     std = variance.sqrt()
     std = torch.where(std > mean.abs() * 1e-7, std, torch.full_like(std, 1 / scale))
+    if is_number is not None:
+        measured = torch.tensor(is_number)
+        mean, std = torch.where(measured, mean, 0.0), torch.where(measured, std, 1.0)
     return Normalization(scale=scale, mean=(mean * scale).tolist(), std=(std * scale).tolist())
 
 

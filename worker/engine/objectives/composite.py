@@ -62,7 +62,9 @@ class Loss(nn.Module):
 
     def is_computable(self, *, has_labels: bool, has_teacher: bool) -> bool:
         """Whether the models' outputs are enough, with labels and teacher or without."""
-        return not self.student_layers and (has_labels or not self.needs_labels) and (has_teacher or not self.needs_teacher)
+        if self.student_layers:
+            return False
+        return (has_labels or not self.needs_labels) and (has_teacher or not self.needs_teacher)
 
     def gradient_shares(self, values: Sequence[Tensor], views: Views, progress: float) -> Tensor:
         """Each weighted term's share of the gradient that reaches the student, (num_terms,), adding up to 1.

@@ -57,9 +57,9 @@ class ClassificationTask:
                 f"all training labels are {int(trained_on[0])}, so there is nothing to learn", param="/data/train"
             )
 
-    def name_outputs(self, spec: JobSpec, num_outputs: int) -> list[str]:
+    def name_outputs(self, dataset: Dataset, num_outputs: int) -> list[str]:
         """A name for each class: the spec's, else its number."""
-        return names_of(spec, num_outputs)
+        return names_of(dataset, num_outputs, self.outputs)
 
     def remarks(self, spec: JobSpec, dataset: Dataset, names: Sequence[str]) -> Iterator[Noted]:
         """Nothing."""

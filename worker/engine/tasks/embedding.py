@@ -35,15 +35,16 @@ class EmbeddingTask:
     def check_labels(self, dataset: Dataset, num_outputs: int) -> None:
         """Nothing: labels are not read."""
 
-    def name_outputs(self, spec: JobSpec, num_outputs: int) -> list[str]:
+    def name_outputs(self, dataset: Dataset, num_outputs: int) -> list[str]:
         """None: dimensions have no names."""
-        del spec, num_outputs
+        del dataset, num_outputs
         return []
 
     def remarks(self, spec: JobSpec, dataset: Dataset, names: Sequence[str]) -> Iterator[Noted]:
         """What was given and is not used."""
         del dataset, names
-        given = [name for name, split in spec.splits() if "labels" in split.model_fields_set and split.is_labelled]
+        splits = {name: getattr(spec.data, name) for name, _ in spec.splits()}
+        given = [name for name, split in splits.items() if "labels" in split.model_fields_set and split.is_labelled]
         if given:
             yield Noted(
                 level="warning", code="labels_unused",

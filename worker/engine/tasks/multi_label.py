@@ -68,9 +68,9 @@ class MultiLabelTask:
                 param=split_param(dataset, "validation"),
             )
 
-    def name_outputs(self, spec: JobSpec, num_outputs: int) -> list[str]:
+    def name_outputs(self, dataset: Dataset, num_outputs: int) -> list[str]:
         """A name for each label: the spec's, else its number."""
-        return names_of(spec, num_outputs)
+        return names_of(dataset, num_outputs, self.outputs)
 
     def remarks(self, spec: JobSpec, dataset: Dataset, names: Sequence[str]) -> Iterator[Noted]:
         """Labels that all training samples have, or none."""

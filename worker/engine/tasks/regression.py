@@ -58,9 +58,9 @@ class RegressionTask:
                     param=split_param(dataset, part.name),
                 )
 
-    def name_outputs(self, spec: JobSpec, num_outputs: int) -> list[str]:
+    def name_outputs(self, dataset: Dataset, num_outputs: int) -> list[str]:
         """A name for each target: the spec's, else its number."""
-        return names_of(spec, num_outputs)
+        return names_of(dataset, num_outputs, self.outputs)
 
     def remarks(self, spec: JobSpec, dataset: Dataset, names: Sequence[str]) -> Iterator[Noted]:
         """Targets that never vary, and those whose unit makes them hard to learn."""

@@ -57,7 +57,7 @@ class Task(Protocol):
     def check_labels(self, dataset: Dataset, num_outputs: int) -> None:
         """Raise the StillhouseError that fits when the labels are not of this task."""
 
-    def name_outputs(self, spec: JobSpec, num_outputs: int) -> list[str]:
+    def name_outputs(self, dataset: Dataset, num_outputs: int) -> list[str]:
         """A name for each output; empty where they have none."""
 
     def remarks(self, spec: JobSpec, dataset: Dataset, names: Sequence[str]) -> Iterator[Noted]:
@@ -79,15 +79,13 @@ class Task(Protocol):
         """All scores of the report."""
 
 
-def names_of(spec: JobSpec, num_outputs: int) -> list[str]:
-    """A name for each output: the spec's, else its number. Raises InvalidSpecError when they are not as many."""
-    names = spec.data.label_names
+def names_of(dataset: Dataset, num_outputs: int, outputs: str) -> list[str]:
+    """A name for each output: the spec's or the data's, else its number. InvalidSpecError for too few or many."""
+    names = dataset.label_names
     if names is None:
         return [str(number) for number in range(num_outputs)]
     if len(names) != num_outputs:
-        raise InvalidSpecError(
-            f"label_names has {len(names)} names for {num_outputs} {spec.task.outputs}", param="/data/label_names"
-        )
+        raise InvalidSpecError(f"there are {len(names)} names for {num_outputs} {outputs}", param="/data/label_names")
     return list(names)
 
 

@@ -29,11 +29,12 @@ def check_up(teacher: Teacher, part: Part, own: Normalization, device: str) -> I
 
     `own` is the student's normalisation. The teacher classifies; nothing is told of a split without labels.
     """
-    ids = part.ids[torch.linspace(0, len(part.ids) - 1, min(NUM_ASKED, len(part.ids))).long()]
-    if part.samples.labels is None:
+    known = part.ids if part.mask is None else part.ids[part.mask]
+    if part.samples.labels is None or len(known) == 0:
         return
+    ids = known[torch.linspace(0, len(known) - 1, min(NUM_ASKED, len(known))).long()]
     labels = part.samples.labels[ids]
-    arranged, given = part.samples.arranged[ids].to(device), _rows(part.samples.soft_labels, ids)
+    arranged, given = part.samples.arranged[ids].to(device), part.samples.said_softly(ids, teacher.num_outputs)
     outputs = _ask(teacher, arranged, given)
     accuracy = _accuracy(outputs, labels)
     chance = float(labels.bincount().max() / len(labels))
@@ -117,7 +118,3 @@ def _ask(teacher: Teacher, arranged: Tensor, given: Tensor | None) -> Tensor:
     ]
     outputs = torch.cat(parts).cpu()
     return outputs.softmax(2).mean(1) if outputs.ndim > 2 else outputs  # noqa: PLR2004 - samples and outputs
-
-
-def _rows(tensor: Tensor | None, ids: Tensor) -> Tensor | None:
-    return None if tensor is None else tensor[ids]

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from stillhouse.contract.failures import MissingSoftLabelsError
 from stillhouse.contract.spec import SoftLabelsTeacher
-from worker.engine.data import Dataset
+from worker.engine.data import Dataset, SoftLabels
 from worker.engine.teachers.probabilities import count_votes, log_probabilities
 from worker.engine.teachers.teacher import Gives
 
@@ -21,18 +21,17 @@ class GivenTeacher:
     num_bytes: Final = None
     description: Final = "soft labels of the data"
 
-    def __init__(self, spec: SoftLabelsTeacher, num_outputs: int) -> None:
-        self._spec = spec
+    def __init__(self, spec: SoftLabelsTeacher, soft_labels: SoftLabels, num_outputs: int) -> None:
+        self._floor, self._are_votes = spec.floor, soft_labels.kind == "votes"
         self.num_outputs = num_outputs
-        self.gives: Gives = "probabilities" if spec.gives == "votes" else spec.gives
+        self.gives = _gives(spec, soft_labels)
 
     def answer(self, arranged: Tensor, given: Tensor | None = None) -> Tensor:
         """Outputs (N, num_outputs): logits, values, or logarithms of probabilities."""
         if given is None:
             raise MissingSoftLabelsError
-        if self._spec.gives == "votes":
-            given = count_votes(given.cpu(), self.num_outputs)
-        outputs = log_probabilities(given, self._spec.floor) if self.gives == "probabilities" else given
+        rows = count_votes(given.cpu(), self.num_outputs) if self._are_votes else given
+        outputs = log_probabilities(rows, self._floor) if self.gives == "probabilities" else rows
         return outputs.float().to(arranged.device)
 
 
@@ -41,5 +40,14 @@ def given_teacher(spec: SoftLabelsTeacher, dataset: Dataset, num_classes: int | 
     given = dataset.train.samples.soft_labels
     if given is None:
         raise MissingSoftLabelsError(param=param)
-    voted = int(given.max()) + 1 if spec.gives == "votes" else given.shape[1]
-    return GivenTeacher(spec, max(num_classes or 0, voted) if spec.gives == "votes" else voted)
+    known = num_classes or (len(dataset.label_names) if dataset.label_names else 0)
+    width = given.num_classes if given.kind == "vectors" else max(known, given.num_classes)
+    return GivenTeacher(spec, given, width)
+
+
+def _gives(spec: SoftLabelsTeacher, soft_labels: SoftLabels) -> Gives:
+    if soft_labels.kind == "votes":
+        return "probabilities"
+    if soft_labels.kind == "top_k":
+        return "logits" if soft_labels.are_logits else "probabilities"
+    return spec.gives
