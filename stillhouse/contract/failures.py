@@ -275,6 +275,12 @@ class PickleRefusedError(StillhouseError):
     code = "pickle_refused"
 
 
+class MalformedPytorchError(StillhouseError):
+    """The file is not a checkpoint as torch.save writes it."""
+
+    code = "malformed_pytorch"
+
+
 class MalformedIdxError(StillhouseError):
     """The file is not valid IDX."""
 
@@ -318,6 +324,31 @@ class UnknownArchitectureError(StillhouseError):
 
 
 # Told by preflight, before any training
+
+
+class UnknownModelError(StillhouseError):
+    """The library has no model of this name."""
+
+    code = "unknown_model"
+
+
+class UnbuildableModelError(StillhouseError):
+    """The model cannot be built with this config."""
+
+    code = "unbuildable_model"
+
+
+class LibraryMissingError(StillhouseError):
+    """The library that this model comes from is not installed: pip install 'stillhouse[vision]'."""
+
+    code = "library_missing"
+    blame = Blame.INFRASTRUCTURE
+
+
+class UnderivableStudentError(StillhouseError):
+    """The student cannot be derived from this teacher."""
+
+    code = "underivable_student"
 
 
 class OutputWidthMismatchError(StillhouseError):

@@ -80,12 +80,12 @@ def prepare(spec: JobSpec, inputs: Mapping[str, Path], device: str) -> Prepared:
     num_classes = _num_classes(spec, dataset, teacher)
     teacher_architecture = teacher.architecture if teacher else _fit_teacher(spec, dataset, num_classes)
     check_width(teacher_architecture.num_classes, num_classes, "/teacher/architecture/num_classes")
-    student = fit_student(spec, dataset, num_classes)
     check_labels(dataset, num_classes)
-    check_training_memory(student, spec.training, param="/student")
     if isinstance(spec.teacher, TrainTeacher):
         check_training_memory(teacher_architecture, spec.teacher.training, param="/teacher/architecture")
     rehearsed = teacher or untrained(teacher_architecture, dataset, device)
+    student = fit_student(spec, dataset, num_classes, rehearsed.model, teacher_architecture)
+    check_training_memory(student, spec.training, param="/student")
     return Prepared(
         dataset=dataset,
         num_classes=num_classes,
@@ -173,9 +173,10 @@ def _fit_teacher(spec: JobSpec, dataset: Dataset, num_classes: int) -> Architect
     assert isinstance(teacher, TrainTeacher)  # noqa: S101 - the other kind was loaded
     teacher_metric(spec, teacher.training)
     _check_training(teacher.training, dataset, "/teacher/training")
-    check_batch(teacher.architecture, teacher.training, len(dataset.train.ids), "/teacher/training")
     param = "/teacher/architecture"
-    return fit(teacher.architecture, input_shape=dataset.input_shape, num_classes=num_classes, param=param)
+    fitted = fit(teacher.architecture, input_shape=dataset.input_shape, num_classes=num_classes, param=param)
+    check_batch(fitted, teacher.training, len(dataset.train.ids), "/teacher/training")
+    return fitted
 
 
 def _check_training(training: Training, dataset: Dataset, param: str) -> None:
