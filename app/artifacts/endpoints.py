@@ -29,6 +29,7 @@ from stillhouse.contract.failures import (
     InvalidRequestError,
     MalformedIdxError,
     MalformedNpzError,
+    MalformedPytorchError,
     MalformedSafetensorsError,
     NotFoundError,
     PickleRefusedError,
@@ -43,7 +44,7 @@ from stillhouse.contract.resources import Artifact, ArtifactKind, Page, UploadFo
 
 router = APIRouter(tags=["artifacts"])
 
-_FORMATS: dict[UploadKind, tuple[UploadFormat, ...]] = {"teacher": ("safetensors",), "data": ("idx", "npz")}
+_FORMATS: dict[UploadKind, tuple[UploadFormat, ...]] = {"teacher": ("safetensors", "pytorch"), "data": ("idx", "npz")}
 _RAW_BODY = {
     "requestBody": {
         "required": True, "description": "The file's bytes.",
@@ -54,7 +55,7 @@ _RAW_BODY = {
 KindOf = Annotated[UploadKind, Query(description="What the file is for.")]
 FormatOf = Annotated[
     UploadFormat | None,
-    Query(description="How it is written: safetensors for a teacher; idx (gzipped or not) or npz for data. "
+    Query(description="How it is written: safetensors or pytorch for a teacher; idx (gzipped or not) or npz for data. "
                       "Guessed from the content when left out."),
 ]
 NameOf = Annotated[str, Query(min_length=1, max_length=255, description="A name for people.")]
@@ -67,8 +68,8 @@ Sha256Of = Annotated[
     "/artifacts", status_code=201, openapi_extra=_RAW_BODY,
     responses=declared(
         UnauthenticatedError, InvalidRequestError, EmptyUploadError, UploadTooLargeError, UploadIncompleteError,
-        DigestMismatchError, StorageFullError, MalformedSafetensorsError, MalformedIdxError, MalformedNpzError,
-        PickleRefusedError, EmptyDataError, UnavailableError,
+        DigestMismatchError, StorageFullError, MalformedSafetensorsError, MalformedPytorchError, MalformedIdxError,
+        MalformedNpzError, PickleRefusedError, EmptyDataError, UnavailableError,
     ),
 )
 async def upload(

@@ -22,7 +22,17 @@ from stillhouse.contract.failures import (
     UnusableArrayError,
     WrongArtifactKindError,
 )
-from stillhouse.contract.spec import Architecture, CheckpointTeacher, JobSpec, Normalization, NpzSplit, Split
+from stillhouse.contract.spec import (
+    Architecture,
+    CheckpointTeacher,
+    DerivedStudent,
+    JobSpec,
+    Normalization,
+    NpzSplit,
+    Split,
+    named_base,
+    num_derivations,
+)
 
 LABEL_DTYPES = frozenset(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
 INPUT_DTYPES = LABEL_DTYPES | {"bool", "float16", "float32", "float64"}
@@ -30,6 +40,13 @@ INPUT_DTYPES = LABEL_DTYPES | {"bool", "float16", "float32", "float64"}
 _IMAGE_AXES = {"hw": 3, "hwc": 4, "chw": 4}
 _CHANNEL_COUNTS = (1, 3, 4)
 _TABLE_AXES = 2
+_WEIGHTS = ("safetensors", "pytorch")
+# Kind and formats of the artifacts that a field takes, beside those of the data: a student may begin with a student.
+_TAKEN: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "/teacher/artifact": (("teacher",), _WEIGHTS), "/initial_weights": (("teacher", "model"), _WEIGHTS),
+}
+# The last layer, where a tensor's name alone tells it.
+_LAST_LAYERS = ("head.weight", "fc.weight", "head.fc.weight", "classifier.weight", "heads.head.weight")
 
 
 class Stored(Protocol):
@@ -57,7 +74,9 @@ class _Network:
 
     def field(self, name: str) -> str:
         """Pointer of a field; a checkpoint that tells its own architecture is to blame as a whole."""
-        return self.pointer if self.pointer == "/teacher/artifact" else f"{self.pointer}/{name}"
+        if self.pointer == "/teacher/artifact":
+            return self.pointer
+        return f"{self.pointer}{'/base' * num_derivations(self.architecture)}/{name}"
 
 
 def check(spec: JobSpec, stored: Mapping[str, Stored]) -> None:
@@ -75,6 +94,7 @@ def check(spec: JobSpec, stored: Mapping[str, Stored]) -> None:
     for network in networks:
         _check_input(network, shape)
     _check_widths(spec, networks)
+    _check_last_layer(spec, stored, networks)
     _check_task(spec, shape)
     _check_normalizations(spec, shape)
 
@@ -85,12 +105,11 @@ def _check_artifact(spec: JobSpec, pointer: str, artifact_id: str, stored: Mappi
         raise UnknownArtifactError(
             f"No artifact of yours has the id {artifact_id}; upload the file first.", param=pointer
         )
-    is_teacher = pointer == "/teacher/artifact"
-    wanted = ("teacher", "safetensors") if is_teacher else ("data", spec.data.kind)
-    if (artifact.kind, artifact.format) != wanted:
+    kinds, formats = _TAKEN.get(pointer, (("data",), (spec.data.kind,)))
+    if artifact.kind not in kinds or artifact.format not in formats:
         raise WrongArtifactKindError(
-            f"{artifact_id} is a {artifact.kind} in format {artifact.format}; this field needs a {wanted[0]} in "
-            f"format {wanted[1]}.", param=pointer,
+            f"{artifact_id} is a {artifact.kind} in format {artifact.format}; this field needs a {' or '.join(kinds)} "
+            f"in format {' or '.join(formats)}.", param=pointer,
         )
 
 
@@ -155,12 +174,18 @@ def _input_shape(axes: Sequence[int], layout: str, pointer: str) -> list[int]:
 
 def _networks(spec: JobSpec, stored: Mapping[str, Stored]) -> Iterator[_Network]:
     yield _teacher(spec, stored)
-    yield _Network("/student", spec.student)
+    if not isinstance(spec.student, DerivedStudent):
+        yield _Network("/student", spec.student)
 
 
 def _teacher(spec: JobSpec, stored: Mapping[str, Stored]) -> _Network:
     if spec.teacher.architecture is not None:
         return _Network("/teacher/architecture", spec.teacher.architecture)
+    if stored[spec.teacher.artifact].format == "pytorch":
+        raise UnknownArchitectureError(
+            "A PyTorch checkpoint does not tell its architecture; give teacher.architecture.",
+            param="/teacher/architecture",
+        )
     facts = SafetensorsFacts.model_validate(stored[spec.teacher.artifact].facts)
     if facts.architecture is None:
         why = f" ({facts.architecture_problem})" if facts.architecture_problem else ""
@@ -178,9 +203,10 @@ def _check_input(network: _Network, shape: Sequence[int]) -> None:
             f"The model takes inputs of shape {architecture.input_shape}, the data has {list(shape)}.",
             param=network.field("input_shape"),
         )
-    if architecture.kind == "cnn" and len(shape) == 1:
+    kind = named_base(architecture).kind
+    if kind != "mlp" and len(shape) == 1:
         raise InputShapeMismatchError(
-            "A cnn takes images, but the data is a table; use an mlp.", param=network.field("kind")
+            f"A {kind} takes images, but the data is a table; use an mlp.", param=network.field("kind")
         )
 
 
@@ -195,6 +221,27 @@ def _check_widths(spec: JobSpec, networks: Sequence[_Network]) -> None:
     for pointer, width in known.items():
         if width != classes:
             raise OutputWidthMismatchError(f"{width} outputs here, but {first} tells {classes} classes.", param=pointer)
+
+
+def _check_last_layer(spec: JobSpec, stored: Mapping[str, Stored], networks: Sequence[_Network]) -> None:
+    """Compare the number of classes, where something tells it, with the last layer of the checkpoints that show one."""
+    of_networks = [network.architecture.num_classes for network in networks]
+    given = [spec.data.num_classes, len(spec.data.label_names or ()), *of_networks]
+    classes = next((width for width in given if width), None)
+    for pointer in _TAKEN:
+        artifact = stored.get(spec.artifacts().get(pointer, ""))
+        width = None if artifact is None else _last_width(artifact)
+        if classes and width and width != classes:
+            raise OutputWidthMismatchError(
+                f"The last layer of the checkpoint has {width} outputs, and the job has {classes} classes.",
+                param=pointer,
+            )
+
+
+def _last_width(artifact: Stored) -> int | None:
+    tensors = artifact.facts.get("tensors") or {}
+    shapes = [tensors[name]["shape"] for name in _LAST_LAYERS if name in tensors]
+    return shapes[0][0] if len(shapes) == 1 and len(shapes[0]) == _TABLE_AXES else None
 
 
 def _check_task(spec: JobSpec, shape: Sequence[int]) -> None:

@@ -10,6 +10,7 @@ import typer
 from stillhouse.cli.exits import UsageError
 from stillhouse.cli.output import people
 from stillhouse.cli.shorthand import DataFiles, architecture, data_files, is_artifact_id, labels
+from stillhouse.cli.shorthand import student as student_section
 from stillhouse.cli.transfers import transfer_bar
 from stillhouse.client import Client
 from stillhouse.client.api import as_sent
@@ -17,7 +18,9 @@ from stillhouse.contract.spec import usual_objective
 
 Name = Annotated[str | None, typer.Option(help="A name for people.")]
 Label = Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="A label to find the job by; repeatable.")]
-Student = Annotated[str, typer.Option(help="mlp:64, mlp:256-128, cnn:16-32, or JSON as in a job spec.")]
+Student = Annotated[
+    str, typer.Option(help="mlp:64, cnn:16-32, resnet:20, timm:resnet18, pruned:0.5, or JSON as in a job spec.")
+]
 Data = Annotated[Path, typer.Option(help="Folder of IDX files (or train.npz, test.npz), or one NPZ file.")]
 TeacherArchitecture = Annotated[
     str | None, typer.Option(help="Like --student, for a checkpoint that does not tell its architecture.")
@@ -59,10 +62,12 @@ def draft(
 ) -> Draft:
     """Check what can be checked before anything is sent; UsageError says what to write instead."""
     if not is_artifact_id(teacher) and not Path(teacher).is_file():
-        raise UsageError(f"there is no teacher file {teacher}; give a .safetensors file, or the id of an uploaded one")
+        raise UsageError(
+            f"there is no teacher file {teacher}; give a .safetensors or .pt file, or the id of an uploaded one"
+        )
     found = data_files(data)
     rest = {
-        "name": name, "labels": labels(label or []) or None, "student": architecture(student),
+        "name": name, "labels": labels(label or []) or None, "student": student_section(student),
         "training": {"epochs": epochs} if epochs else None, "objective": _objective(temperature, found),
         "seed": seed, "control": False if no_control else None, "device": device,
     }

@@ -19,9 +19,10 @@ class UnknownFormatError(StillhouseClientError):
 
 def guess_format(path: Path) -> UploadFormat:
     """The format of a file, or UnknownFormatError."""
-    if path.suffix.lower() in _TEACHER_SUFFIXES:
-        return "safetensors"  # what else such a file may be, the service refuses with its reason
     head = _head(path)
+    if path.suffix.lower() in _TEACHER_SUFFIXES:
+        # What else such a file may be, the service refuses with its reason.
+        return "pytorch" if head.startswith(_ZIP) else "safetensors"
     if head.startswith(_ZIP):
         return "npz"
     if head[:2] == b"\0\0" and len(head) > 3:  # noqa: PLR2004 - the magic number of IDX is 4 bytes
@@ -31,13 +32,13 @@ def guess_format(path: Path) -> UploadFormat:
     if not head:
         raise UnknownFormatError(f"{path.name} is empty")
     raise UnknownFormatError(
-        f"cannot tell what {path.name} is; say --format safetensors for weights, idx or npz for data"
+        f"cannot tell what {path.name} is; say --format safetensors or pytorch for weights, idx or npz for data"
     )
 
 
 def guess_kind(format: UploadFormat) -> UploadKind:  # noqa: A002 - the API's word
     """What a file of this format serves as."""
-    return "teacher" if format == "safetensors" else "data"
+    return "teacher" if format in {"safetensors", "pytorch"} else "data"
 
 
 def _head(path: Path) -> bytes:

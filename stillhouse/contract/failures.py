@@ -270,7 +270,7 @@ class MalformedSafetensorsError(StillhouseError):
 
 
 class PickleRefusedError(StillhouseError):
-    """The file is a Python pickle, which runs code when opened; save the weights as safetensors."""
+    """The file is a Python pickle, which runs code when opened; save the weights alone, best as safetensors."""
 
     code = "pickle_refused"
 

@@ -10,7 +10,7 @@ from stillhouse.contract.status import TERMINAL, Action, Phase, Status
 
 ArtifactKind = Literal["teacher", "data", "model", "state"]
 UploadKind = Literal["teacher", "data"]
-UploadFormat = Literal["safetensors", "idx", "npz"]
+UploadFormat = Literal["safetensors", "pytorch", "idx", "npz"]
 Item = TypeVar("Item")
 ModelFormat = Literal["zip", "safetensors", "onnx"]
 

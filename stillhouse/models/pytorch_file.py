@@ -1,7 +1,9 @@
 """Checkpoints of torch.save: zip files of plain tensors, opened without running anything."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -16,6 +18,7 @@ NESTS = (
     "ema_state_dict",
 )
 MAX_REASON = 300
+_FORBIDDEN = re.compile(r"GLOBAL ([\w.]{1,200})")
 NUM_NAMED = 10
 
 
@@ -32,13 +35,20 @@ def read_pytorch(path: Path) -> tuple[dict[str, Tensor], list[str]]:
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:
-        reason = str(error).splitlines()[0][:MAX_REASON] if str(error) else type(error).__name__
+    except Exception as error:  # hostile bytes raise whatever they like
         raise MalformedPytorchError(
-            f"the file cannot be read as plain weights of torch.save: {reason}. Save them with "
+            f"the file cannot be read as plain weights of torch.save{_reason(error)}. Save them with "
             "torch.save(model.state_dict(), path), or as safetensors"
         ) from error
     return _find(content)
+
+
+def _reason(error: Exception) -> str:
+    """In short; never torch's own advice, which is to open the file in the unsafe way."""
+    if isinstance(error, UnpicklingError):
+        found = _FORBIDDEN.search(str(error))
+        return f": it imports {found[1]}" if found else ": it holds something else"
+    return f": {str(error).splitlines()[0][:MAX_REASON]}" if str(error) else ""
 
 
 def _find(content: Any) -> tuple[dict[str, Tensor], list[str]]:  # noqa: ANN401 - whatever was saved

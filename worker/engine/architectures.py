@@ -29,9 +29,14 @@ def fit(architecture: Architecture, *, input_shape: Sequence[int], num_classes: 
     check_width(architecture.num_classes, num_classes, f"{param}/num_classes")
     check_input_shape(architecture, input_shape, f"{param}/input_shape")
     fitted = complete(architecture, input_shape=input_shape, num_classes=num_classes)
-    with blaming(param):
-        count_flops(fitted)
+    check_answers(fitted, param)
     return fitted
+
+
+def check_answers(architecture: Architecture, param: str) -> None:
+    """Raise what fits unless a complete architecture can be built, and answers its inputs with logits."""
+    with blaming(param):
+        count_flops(architecture)
 
 
 @contextmanager

@@ -23,7 +23,10 @@ from stillhouse.contract.report import (
 )
 from stillhouse.models import count_parameters
 
-_PACKAGES = ("stillhouse", "torch", "numpy", "safetensors", "onnx", "onnxruntime")
+_PACKAGES = (
+    "stillhouse", "torch", "numpy", "safetensors", "onnx", "onnxruntime", "timm", "torchvision", "transformers",
+    "torch-pruning",
+)
 
 
 def describe_subject(

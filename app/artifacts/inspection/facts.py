@@ -35,6 +35,13 @@ class SafetensorsFacts(_Facts):
     normalization: Normalization | None = None
 
 
+class PytorchFacts(_Facts):
+    """A checkpoint of torch.save, whose pickle nobody opened."""
+
+    format: Literal["pytorch"] = "pytorch"
+    num_tensors: int
+
+
 class IdxFacts(ArrayFacts):
     """One array; its first axis counts samples."""
 
@@ -49,4 +56,4 @@ class NpzFacts(_Facts):
     arrays: dict[str, ArrayFacts]
 
 
-Facts = SafetensorsFacts | IdxFacts | NpzFacts
+Facts = SafetensorsFacts | PytorchFacts | IdxFacts | NpzFacts

@@ -6,6 +6,7 @@ from stillhouse.contract.spec.architecture import (
     Narrowed,
     Shortened,
     named_base,
+    num_derivations,
 )
 from stillhouse.contract.spec.base import ArtifactId, Section
 from stillhouse.contract.spec.data import Data, IdxData, IdxSplit, Normalization, NpzData, NpzSplit, Split
@@ -44,5 +45,5 @@ __all__ = [
     "Narrowed", "Normalization", "NpzData", "NpzSplit", "Objective", "OneCycle", "Optimizer", "Pruned", "Resnet",
     "Schedule", "Section", "Sgd", "Shift", "Shortened", "Split", "Step", "Student", "TabularClassification", "Task",
     "Teacher", "Term", "Timm", "Torchvision", "TrainTeacher", "Training", "Transform", "Transformers", "Wrn",
-    "named_base", "usual_objective",
+    "named_base", "num_derivations", "usual_objective",
 ]

@@ -18,8 +18,8 @@ _TWO_HEADED = {"googlenet": {"init_weights": True}, "inception_v3": {"init_weigh
 def build_torchvision(architecture: Torchvision, *, input_shape: Sequence[int], num_classes: int) -> nn.Module:
     """The model with random weights, for inputs of this shape.
 
-    Its first convolution is replaced by another unless they have 3 channels. Raises UnknownModelError, UnbuildableModelError,
-    InputShapeMismatchError or LibraryMissingError.
+    Its first convolution is replaced by another unless they have 3 channels. Raises UnknownModelError,
+    UnbuildableModelError, InputShapeMismatchError or LibraryMissingError.
     """
     models: Any = library("torchvision").models
     name = architecture.name

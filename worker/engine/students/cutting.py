@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import floor, gcd
+from math import floor, lcm
 from typing import Any, Literal
 
 import torch
@@ -41,8 +41,12 @@ class Group:
 
     def num_kept(self, share: float, round_to: int) -> int:
         """Channels next to `share` of the width: at least `round_to`, and all where there are no more."""
-        step = round_to // gcd(round_to, self.num_blocks)
-        return self.num_blocks * nearest_multiple(self.width // self.num_blocks, share, step)
+        in_each = nearest_multiple(self.width // self.num_blocks, share, self.step(round_to) // self.num_blocks)
+        return self.num_blocks * in_each
+
+    def step(self, round_to: int) -> int:
+        """By how many channels it can differ."""
+        return lcm(round_to, self.num_blocks)
 
 
 def nearest_multiple(width: int, share: float, step: int) -> int:

@@ -19,7 +19,7 @@ from worker.engine.students.derived import Derived, first_error, frozen_weights,
 NEAR = 0.02  # part of the wanted ratio: nearer is not worth another probe
 MAX_PROBES = 10
 # A ratio that is missed by more is refused: at least this, and this part of it.
-TOLERANCE, RELATIVE_TOLERANCE = 0.01, 0.05
+TOLERANCE, RELATIVE_TOLERANCE = 0.02, 0.1
 MAX_REASON = 300
 WORDS = {"macs": "multiply-accumulate operations", "parameters": "parameters"}
 
@@ -74,9 +74,10 @@ class Search:
         allowed = max(TOLERANCE, RELATIVE_TOLERANCE * self._wanted.ratio)
         if self._ratio(self._kept(0.0)) <= self._wanted.ratio + allowed:
             few, many = self._same_share()
-            if self._misses(self._nearest()) > NEAR * self._wanted.ratio:
+            if not self._is_near():
                 self._mix(few, many)
-                self._exchange(few, many)
+            if not self._is_near():
+                self._tune()
         best = self._nearest()
         if self._misses(best) > allowed:
             raise UnderivableStudentError(self._why_not(), param="/student/ratio")
@@ -110,14 +111,17 @@ class Search:
             is_too_much = self._ratio((*many[:middle], *few[middle:])) > self._wanted.ratio
             low, high = (low, middle) if is_too_much else (middle, high)
 
-    def _exchange(self, few: tuple[int, ...], many: tuple[int, ...]) -> None:
-        """Probe the nearest so far, on either side of the ratio, with one group the other way round."""
+    def _tune(self) -> None:
+        """Probe the nearest on either side of the ratio with one group a step wider or narrower."""
         wanted = self._wanted.ratio
-        below = max((kept for kept, ratio in self._reached.items() if ratio <= wanted), key=self._ratio, default=few)
-        above = min((kept for kept, ratio in self._reached.items() if ratio >= wanted), key=self._ratio, default=many)
-        for kept, other in ((below, many), (above, few)):
-            for place, count in enumerate(other):
-                self._ratio((*kept[:place], count, *kept[place + 1:]))
+        below = max((kept for kept, ratio in self._reached.items() if ratio <= wanted), key=self._ratio, default=())
+        above = min((kept for kept, ratio in self._reached.items() if ratio >= wanted), key=self._ratio, default=())
+        for kept, sign in ((below, 1), (above, -1)):
+            for place, count in enumerate(kept):
+                group = self._pruner.groups[place]
+                changed = count + sign * group.step(self._wanted.round_to)
+                if 0 < changed <= group.width:
+                    self._ratio((*kept[:place], changed, *kept[place + 1:]))
 
     def _kept(self, share: float) -> tuple[int, ...]:
         return tuple(group.num_kept(share, self._wanted.round_to) for group in self._pruner.groups)
@@ -135,6 +139,9 @@ class Search:
 
     def _nearest(self) -> tuple[int, ...]:
         return min(self._reached, key=self._misses)
+
+    def _is_near(self) -> bool:
+        return self._misses(self._nearest()) <= NEAR * self._wanted.ratio
 
     def _misses(self, kept: tuple[int, ...]) -> float:
         return abs(self._reached[kept] - self._wanted.ratio)

@@ -7,7 +7,7 @@ from stillhouse.contract.failures import InputShapeMismatchError, StillhouseErro
 from stillhouse.contract.spec import CheckpointTeacher, Normalization
 from stillhouse.models import Checkpoint, load_checkpoint
 from stillhouse.models.preprocessing import Preprocessing
-from worker.engine.architectures import check_input_shape, place
+from worker.engine.architectures import check_answers, check_input_shape, place
 from worker.engine.data import Dataset
 from worker.engine.teachers.teacher import Teacher
 
@@ -18,6 +18,7 @@ def load_teacher(
     """The teacher of the checkpoint. Raises what fits when its weights or its inputs do not."""
     found = _load(spec, inputs, dataset, num_classes)
     check_input_shape(found.architecture, dataset.input_shape, "/teacher/architecture/input_shape")
+    check_answers(found.architecture, "/teacher/architecture")
     model = place(found.model, device).requires_grad_(requires_grad=False)
     return Teacher(model, found.architecture, _preprocessing(spec.normalization or found.normalization, dataset))
 
