@@ -5,13 +5,15 @@ import json
 import re
 import shlex
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from typer.testing import CliRunner
 
 from app.settings import Settings
 from stillhouse.cli.commands import app
-from stillhouse.contract.spec import JobSpec
+from stillhouse.contract.spec import DerivedStudent, JobSpec
+from stillhouse.contract.spec.architecture import AnyArchitecture
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,6 +26,17 @@ def test_every_setting_has_its_row() -> None:
         rows.append(f"| `{name.upper()}` | {shown} | {field.description} |")
     table = (ROOT / "docs" / "operations.md").read_text().split("|---|---|---|\n")[-1]
     assert table.splitlines() == rows
+
+
+@pytest.mark.parametrize(("heading", "union"), [("By name", AnyArchitecture), ("From the teacher", DerivedStudent)])
+def test_every_kind_of_model_has_its_row_with_its_fields(heading: str, union: object) -> None:
+    page = (ROOT / "docs" / "models.md").read_text()
+    section = page.split(f"## {heading}\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \|", section, flags=re.MULTILINE)
+    fitted = {"kind", "num_classes", "input_shape"}
+    assert {kind: set(re.findall(r"\w+", fields)) for kind, fields in rows} == {
+        section.model_fields["kind"].default: set(section.model_fields) - fitted for section in get_args(union)
+    }
 
 
 def commands(page: str) -> list[list[str]]:

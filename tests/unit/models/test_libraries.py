@@ -176,11 +176,11 @@ def test_a_library_that_is_missing_is_told_with_what_installs_it(
     library: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, library, None)
-    architecture = {
+    architectures: dict[str, Architecture] = {
         "timm": Timm(name="resnet10t"), "torchvision": Torchvision(name="resnet18"), "transformers": VIT,
-    }[library]
+    }
     with pytest.raises(LibraryMissingError, match=rf"needs {library}: pip install 'stillhouse\[vision\]'"):
-        built(architecture, 3, 32, 32)
+        built(architectures[library], 3, 32, 32)
 
 
 def test_no_library_is_loaded_before_it_is_asked_for() -> None:

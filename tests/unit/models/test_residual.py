@@ -12,7 +12,7 @@ from stillhouse.contract.spec import Architecture, Resnet, Wrn
 from stillhouse.models import build, count_parameters
 from tests.fixtures.networks import fitted, lively
 
-WIDE = {"stem": 32, "channels": [64, 128, 256]}
+WIDE = [64, 128, 256]
 
 
 @pytest.mark.parametrize(
@@ -22,8 +22,8 @@ WIDE = {"stem": 32, "channels": [64, 128, 256]}
         (Resnet(depth=20), 278_324),
         (Resnet(depth=56), 861_620),
         (Resnet(depth=110), 1_736_564),
-        (Resnet(depth=8, **WIDE), 1_233_540),
-        (Resnet(depth=32, **WIDE), 7_433_860),
+        (Resnet(depth=8, stem=32, channels=WIDE), 1_233_540),
+        (Resnet(depth=32, stem=32, channels=WIDE), 7_433_860),
         (Wrn(depth=16, widen_factor=1), 180_916),
         (Wrn(depth=16, widen_factor=2), 703_284),
         (Wrn(depth=40, widen_factor=1), 569_780),
