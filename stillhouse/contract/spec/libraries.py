@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from stillhouse.contract.spec.families import Fitted
 
@@ -59,12 +59,21 @@ def _without(patterns: Iterable[str], told: str) -> Callable[[Config], Config]:
 _TOLD = "weights come from an artifact and never from a hub, outputs are set by num_classes, inputs by input_shape"
 
 
+def _check_is_no_place(name: Any) -> Any:  # noqa: ANN401 - before its type is known
+    if isinstance(name, str) and set(name) & set(":/\\@"):
+        raise ValueError("give a name from the library's own list; nothing is fetched from a hub or read from a folder")
+    return name
+
+
+Name = Annotated[str, BeforeValidator(_check_is_no_place), Field(max_length=128)]
+
+
 class Timm(Fitted):
     """An image model of timm."""
 
     kind: Literal["timm"] = "timm"
-    name: str = Field(
-        pattern=r"^[a-z0-9_]+(\.[a-z0-9_]+)?$", max_length=128, examples=["resnet18", "vit_tiny_patch16_224"],
+    name: Name = Field(
+        pattern=r"^[a-z0-9_]+(\.[a-z0-9_]+)?$", examples=["resnet18", "vit_tiny_patch16_224"],
         description="As `timm.list_models()` has it. A tag behind a dot is allowed, and loads no weights.",
     )
     config: Annotated[Config, AfterValidator(_without(
@@ -80,8 +89,8 @@ class Torchvision(Fitted):
     """An image classifier of torchvision."""
 
     kind: Literal["torchvision"] = "torchvision"
-    name: str = Field(
-        pattern=r"^[a-z0-9_]+$", max_length=128, examples=["resnet18", "mobilenet_v3_small"],
+    name: Name = Field(
+        pattern=r"^[a-z0-9_]+$", examples=["resnet18", "mobilenet_v3_small"],
         description="As `torchvision.models.list_models()` has it.",
     )
     config: Annotated[Config, AfterValidator(_without(
@@ -96,8 +105,8 @@ class Transformers(Fitted):
     """An image classifier of transformers, with random weights."""
 
     kind: Literal["transformers"] = "transformers"
-    model_type: str = Field(
-        pattern=r"^[a-z0-9_-]+$", max_length=128, examples=["vit", "convnext"],
+    model_type: Name = Field(
+        pattern=r"^[a-z0-9_-]+$", examples=["vit", "convnext"],
         description="As `AutoConfig.for_model` takes it.",
     )
     config: Annotated[Config, AfterValidator(_without(

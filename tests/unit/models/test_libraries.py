@@ -68,6 +68,11 @@ def test_a_config_that_the_library_refuses_is_told_in_its_words(architecture: Ar
         outlined(fitted(architecture, [3, 32, 32]))
 
 
+def test_a_place_in_a_names_stead_is_told_as_one() -> None:
+    with pytest.raises(ValidationError, match="nothing is fetched from a hub"):
+        ARCHITECTURE.validate_python({"kind": "timm", "name": "hf-hub:timm/resnet18"})
+
+
 @pytest.mark.parametrize(
     "section",
     [
