@@ -86,6 +86,8 @@ def test_the_layers_that_are_kept_answer_as_in_the_teacher() -> None:
     inputs = torch.randn(4, 1, 8, 8)
     assert torch.equal(model_of(found)(inputs), without(inputs))
     assert not torch.equal(without(inputs), teacher(inputs))
+    assert found.weights is not None
+    assert torch.equal(found.weights["layer1.0.conv1.weight"], teacher.get_parameter("layer1.1.conv1.weight"))
 
 
 def test_the_teacher_stays_as_it_was() -> None:

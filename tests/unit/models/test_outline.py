@@ -35,13 +35,15 @@ class Calculating(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        if torch.arange(3).sum().device.type == "meta":
+        if torch.rand(3).sum().device.type == "meta":
             raise UnbuildableModelError
         self.layers = nn.Sequential(*(nn.Linear(65_536, 65_536) for _ in range(32)))
 
 
-def test_its_parameters_take_no_memory_even_then() -> None:
+def test_its_parameters_take_no_memory_even_then_and_no_random_number_is_missed() -> None:
+    before = torch.get_rng_state()
     assert sum(parameter.nbytes for parameter in outline(Calculating).parameters()) > 5e11
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_other_threads_build_their_models_meanwhile() -> None:

@@ -54,6 +54,13 @@ def test_tensors_beside_the_prefixed_ones_are_named(model: nn.Module) -> None:
         check_weights(model, found.tensors)
 
 
+def test_a_prefix_whose_removal_would_make_two_tensors_one_stays(model: nn.Module) -> None:
+    tensors = {f"module.{name}": tensor for name, tensor in tensors_of(model).items()}
+    found = recognize(model, {**tensors, "head.bias": torch.ones(3)})
+    with pytest.raises(WeightsMismatchError, match=r"not in the architecture: module\."):
+        check_weights(model, found.tensors)
+
+
 def test_what_profilers_left_is_left_out(model: nn.Module) -> None:
     found = recognize(model, {**tensors_of(model), "total_ops": torch.ones(1), "body.0.total_params": torch.ones(1)})
     check_weights(model, found.tensors)
