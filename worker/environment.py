@@ -17,6 +17,8 @@ _SET: Final = {
     "OMP_WAIT_POLICY": "passive",
     # It would start threads when NumPy is imported, and a forkserver must have one thread when it forks.
     "OPENBLAS_NUM_THREADS": "1",
+    # Models come by name and config; nothing that runs here has anything to fetch.
+    "HF_HUB_OFFLINE": "1",
     # ONNX Runtime writes files and starts a thread otherwise.
     "ORT_DISABLE_TELEMETRY": "1",
 }

@@ -35,6 +35,7 @@ from stillhouse.contract.failures import (
     MalformedNpzError,
     MalformedOnnxError,
     MalformedParquetError,
+    MalformedPytorchError,
     MalformedSafetensorsError,
     NotFoundError,
     PickleRefusedError,
@@ -51,7 +52,8 @@ from stillhouse.contract.resources import Artifact, ArtifactKind, Page, UploadFo
 router = APIRouter(tags=["artifacts"])
 
 _FORMATS: dict[UploadKind, tuple[UploadFormat, ...]] = {
-    "teacher": ("safetensors", "onnx"), "data": ("idx", "npz", "parquet", "images", "hugging_face", "csv"),
+    "teacher": ("safetensors", "pytorch", "onnx"),
+    "data": ("idx", "npz", "parquet", "images", "hugging_face", "csv"),
 }
 _RAW_BODY = {
     "requestBody": {
@@ -63,8 +65,8 @@ _RAW_BODY = {
 KindOf = Annotated[UploadKind, Query(description="What the file is for.")]
 FormatOf = Annotated[
     UploadFormat | None,
-    Query(description="How it is written: safetensors or onnx for a teacher; for data idx (gzipped or not), npz, "
-                      "parquet, csv, or as tar (gzipped or not) or zip: images (a folder for each class) or "
+    Query(description="How it is written: safetensors, pytorch or onnx for a teacher; for data idx (gzipped or not), "
+                      "npz, parquet, csv, or as tar (gzipped or not) or zip: images (a folder for each class) or "
                       "hugging_face (a saved folder of `datasets`). Guessed from the content when left out."),
 ]
 NameOf = Annotated[str, Query(min_length=1, max_length=255, description="A name for people.")]
@@ -77,9 +79,10 @@ Sha256Of = Annotated[
     "/artifacts", status_code=201, openapi_extra=_RAW_BODY,
     responses=declared(
         UnauthenticatedError, InvalidRequestError, EmptyUploadError, UploadTooLargeError, UploadIncompleteError,
-        DigestMismatchError, StorageFullError, MalformedSafetensorsError, MalformedIdxError, MalformedNpzError,
-        MalformedOnnxError, MalformedParquetError, MalformedCsvError, MalformedArchiveError, UnsafeArchiveError,
-        ArchiveTooLargeError, MalformedDatasetError, PickleRefusedError, EmptyDataError, UnavailableError,
+        DigestMismatchError, StorageFullError, MalformedSafetensorsError, MalformedPytorchError, MalformedIdxError,
+        MalformedNpzError, MalformedOnnxError, MalformedParquetError, MalformedCsvError, MalformedArchiveError,
+        UnsafeArchiveError, ArchiveTooLargeError, MalformedDatasetError, PickleRefusedError, EmptyDataError,
+        UnavailableError,
     ),
 )
 async def upload(

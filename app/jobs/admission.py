@@ -19,14 +19,22 @@ from stillhouse.contract.failures import (
 from stillhouse.contract.spec import (
     Architecture,
     CheckpointTeacher,
+    DerivedStudent,
     EnsembleTeacher,
     JobSpec,
     Normalization,
     OnnxTeacher,
     Teacher,
     TrainTeacher,
+    named_base,
+    num_derivations,
 )
 from stillhouse.contract.spec.augmentation import check_augmentation
+
+_WEIGHTS = ("safetensors", "pytorch")
+# The last layer, where a tensor's name alone tells it.
+_LAST_LAYERS = ("head.weight", "fc.weight", "head.fc.weight", "classifier.weight", "heads.head.weight")
+_MATRIX_AXES = 2
 
 
 @dataclass(frozen=True)
@@ -38,7 +46,9 @@ class _Network:
 
     def field(self, name: str) -> str:
         """Pointer of a field; a checkpoint that tells its own architecture is to blame as a whole."""
-        return self.pointer if self.pointer.endswith("/artifact") else f"{self.pointer}/{name}"
+        if self.pointer.endswith("/artifact"):
+            return self.pointer
+        return f"{self.pointer}{'/base' * num_derivations(self.architecture)}/{name}"
 
 
 def check(spec: JobSpec, stored: Mapping[str, Stored]) -> None:
@@ -53,6 +63,7 @@ def check(spec: JobSpec, stored: Mapping[str, Stored]) -> None:
     for network in networks:
         _check_input(network, shape)
     _check_widths(spec, networks, stored)
+    _check_last_layer(spec, stored, networks)
     _check_augmentation(spec, shape)
     _check_normalizations(spec, shape)
 
@@ -63,20 +74,27 @@ def _check_artifact(spec: JobSpec, pointer: str, artifact_id: str, stored: Mappi
         raise UnknownArtifactError(
             f"No artifact of yours has the id {artifact_id}; upload the file first.", param=pointer
         )
-    kind, formats = _wanted(spec, pointer)
-    if artifact.kind != kind or artifact.format not in formats:
+    kinds, formats = _wanted(spec, pointer)
+    if artifact.kind not in kinds or artifact.format not in formats:
         raise WrongArtifactKindError(
-            f"{artifact_id} is a {artifact.kind} in format {artifact.format}; this field needs a {kind} in format "
-            f"{' or '.join(formats)}.", param=pointer,
+            f"{artifact_id} is a {artifact.kind} in format {artifact.format}; this field needs a {' or '.join(kinds)} "
+            f"in format {' or '.join(formats)}.", param=pointer,
         )
 
 
-def _wanted(spec: JobSpec, pointer: str) -> tuple[str, Sequence[str]]:
-    """Kind and formats that a field takes."""
+def _wanted(spec: JobSpec, pointer: str) -> tuple[Sequence[str], Sequence[str]]:
+    """Kinds and formats that a field takes. A student may begin with a student."""
+    if pointer == "/initial_weights":
+        return ("teacher", "model"), _WEIGHTS
     teacher = dict(_teachers(spec)).get(pointer.removesuffix("/artifact"))
     if teacher is None:
-        return "data", [spec.data.kind]
-    return "teacher", ["onnx"] if isinstance(teacher, OnnxTeacher) else ["safetensors"]
+        return ("data",), (spec.data.kind,)
+    return ("teacher",), ("onnx",) if isinstance(teacher, OnnxTeacher) else _WEIGHTS
+
+
+def _field_name(pointer: str) -> str:
+    """A pointer as people write it."""
+    return pointer.strip("/").replace("/", ".")
 
 
 def _teachers(spec: JobSpec) -> Iterator[tuple[str, Teacher]]:
@@ -94,17 +112,23 @@ def _networks(spec: JobSpec, stored: Mapping[str, Stored]) -> Iterator[_Network]
             yield _Network(f"{pointer}/architecture", teacher.architecture)
         elif isinstance(teacher, CheckpointTeacher):
             yield _checkpoint(pointer, teacher, stored)
-    yield _Network("/student", spec.student)
+    if not isinstance(spec.student, DerivedStudent):
+        yield _Network("/student", spec.student)
 
 
 def _checkpoint(pointer: str, teacher: CheckpointTeacher, stored: Mapping[str, Stored]) -> _Network:
     if teacher.architecture is not None:
         return _Network(f"{pointer}/architecture", teacher.architecture)
+    if stored[teacher.artifact].format == "pytorch":
+        raise UnknownArchitectureError(
+            f"A PyTorch checkpoint does not tell its architecture; give {_field_name(pointer)}.architecture.",
+            param=f"{pointer}/architecture",
+        )
     facts = SafetensorsFacts.model_validate(stored[teacher.artifact].facts)
     if facts.architecture is None:
         why = f" ({facts.architecture_problem})" if facts.architecture_problem else ""
         raise UnknownArchitectureError(
-            f"The checkpoint does not tell its architecture{why}; give teacher.architecture.",
+            f"The checkpoint does not tell its architecture{why}; give {_field_name(pointer)}.architecture.",
             param=f"{pointer}/architecture",
         )
     return _Network(f"{pointer}/artifact", facts.architecture)
@@ -137,9 +161,10 @@ def _check_input(network: _Network, shape: Shape) -> None:
             f"The model takes inputs of shape {architecture.input_shape}, the data has {in_words(shape)}.",
             param=network.field("input_shape"),
         )
-    if architecture.kind == "cnn" and shape is not None and len(shape) == 1:
+    kind = named_base(architecture).kind
+    if kind != "mlp" and shape is not None and len(shape) == 1:
         raise InputShapeMismatchError(
-            "A cnn takes images, but the data is a table; use an mlp.", param=network.field("kind")
+            f"A {kind} takes images, but the data is a table; use an mlp.", param=network.field("kind")
         )
 
 
@@ -166,6 +191,27 @@ def _label_widths(spec: JobSpec, stored: Mapping[str, Stored]) -> Iterator[tuple
     for name, split in spec.splits():
         if split.is_labelled and (width := label_width(split, stored)) is not None:
             yield f"/data/{name}/labels", width
+
+
+def _check_last_layer(spec: JobSpec, stored: Mapping[str, Stored], networks: Sequence[_Network]) -> None:
+    """Compare the number of classes, where something tells it, with the last layer of the checkpoints that show one."""
+    of_networks = [network.architecture.num_classes for network in networks]
+    given = [spec.data.num_classes, len(spec.data.label_names or ()), *of_networks]
+    classes = next((width for width in given if width), None)
+    for pointer, artifact_id in spec.artifacts().items():
+        artifact = None if pointer.startswith("/data/") else stored.get(artifact_id)
+        width = None if artifact is None else _last_width(artifact)
+        if classes and width and width != classes:
+            raise OutputWidthMismatchError(
+                f"The last layer of the checkpoint has {width} outputs, and the job has {classes} {spec.task.outputs}.",
+                param=pointer,
+            )
+
+
+def _last_width(artifact: Stored) -> int | None:
+    tensors = artifact.facts.get("tensors") or {}
+    shapes = [tensors[name]["shape"] for name in _LAST_LAYERS if name in tensors]
+    return shapes[0][0] if len(shapes) == 1 and len(shapes[0]) == _MATRIX_AXES else None
 
 
 def _check_augmentation(spec: JobSpec, shape: Shape) -> None:

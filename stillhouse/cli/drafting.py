@@ -10,6 +10,7 @@ import typer
 from stillhouse.cli.exits import UsageError
 from stillhouse.cli.output import people
 from stillhouse.cli.shorthand import DataFiles, architecture, data_files, is_artifact_id, labels
+from stillhouse.cli.shorthand import student as student_section
 from stillhouse.cli.transfers import transfer_bar
 from stillhouse.client import Client
 from stillhouse.client.api import as_sent
@@ -18,7 +19,9 @@ from stillhouse.contract.spec.term import TaskKind, TemperatureTerm
 
 Name = Annotated[str | None, typer.Option(help="A name for people.")]
 Label = Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="A label to find the job by; repeatable.")]
-Student = Annotated[str, typer.Option(help="mlp:64, mlp:256-128, cnn:16-32, or JSON as in a job spec.")]
+Student = Annotated[
+    str, typer.Option(help="mlp:64, cnn:16-32, resnet:20, timm:resnet18, pruned:0.5, or JSON as in a job spec.")
+]
 Data = Annotated[Path, typer.Option(
     help="Folder of IDX files (or train.npz, .csv or .parquet, and test), or one file: NPZ, CSV, Parquet, or a tar or "
     "zip of images in folders by class or of a saved Hugging Face data set."
@@ -64,10 +67,12 @@ def draft(
 ) -> Draft:
     """Check what can be checked before anything is sent; UsageError says what to write instead."""
     if not is_artifact_id(teacher) and not Path(teacher).is_file():
-        raise UsageError(f"there is no teacher file {teacher}; give a .safetensors file, or the id of an uploaded one")
+        raise UsageError(
+            f"there is no teacher file {teacher}; give a .safetensors or .pt file, or the id of an uploaded one"
+        )
     found = data_files(data)
     rest = {
-        "name": name, "labels": labels(label or []) or None, "student": architecture(student),
+        "name": name, "labels": labels(label or []) or None, "student": student_section(student),
         "task": {"kind": task} if task else None,
         "training": {"epochs": epochs} if epochs else None, "objective": _objective(temperature, task, found),
         "seed": seed, "control": False if no_control else None, "device": device,

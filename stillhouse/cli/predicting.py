@@ -14,6 +14,7 @@ from stillhouse import wording
 from stillhouse.cli.connecting import Json
 from stillhouse.cli.exits import Exit, tell_error
 from stillhouse.cli.output import answers, plain_table, print_json, tell
+from stillhouse.contract.failures import LibraryMissingError
 
 if TYPE_CHECKING:
     from stillhouse.models.answers import Answer
@@ -40,7 +41,7 @@ def predict(
         raise typer.Exit(Exit.FAILED) from error
     try:
         found = predict_file(bundle, file, array=array)
-    except (InvalidBundleError, UnusableInputError) as error:
+    except (InvalidBundleError, UnusableInputError, LibraryMissingError) as error:
         tell_error(str(error))
         raise typer.Exit(Exit.FAILED) from error
     if found.note:

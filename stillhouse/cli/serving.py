@@ -41,7 +41,7 @@ def up(
 
 
 def distill(
-    teacher: Annotated[str, typer.Argument(help="Checkpoint (.safetensors), or id of an uploaded one.")],
+    teacher: Annotated[str, typer.Argument(help="Checkpoint (.safetensors, .pt), or id of an uploaded one.")],
     *,
     student: drafting.Student,
     data: drafting.Data,

@@ -3,7 +3,7 @@
 import json
 import re
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,21 @@ from pydantic import TypeAdapter, ValidationError
 
 from stillhouse.cli.data_sections import SPLITS, section_of_file, section_of_folder
 from stillhouse.cli.exits import UsageError, first_problem
-from stillhouse.contract.spec import Architecture
+from stillhouse.contract.spec import Architecture, Student
 
-_WIDTHS = {"mlp": "hidden", "cnn": "channels"}
-_FORM = re.compile(r"(mlp|cnn)(?::(\d+(?:-\d+)*))?")
+_FORM = re.compile(r"(?P<kind>[a-z]+)(?::(?P<rest>\S+))?")
+_WIDTHS = re.compile(r"\d+(?:-\d+)*")
+# resnet8x4 of the literature: stem 32 and stages of 64, 128 and 256; without x4 they are 16, and 16, 32, 64.
+_RESNET = re.compile(r"(?P<depth>\d+)(?:x(?P<times>\d+))?")
+_WRN = re.compile(r"(?P<depth>\d+)-(?P<factor>\d+)")
+_RATIO = re.compile(r"0?\.\d+")
+_EXAMPLES = (
+    "write mlp:64 (one hidden layer of 64), mlp:256-128 (two), cnn:16-32 (two stages of convolutions), resnet:20, "
+    "wrn:40-2, timm:resnet18, torchvision:resnet18, transformers:vit"
+)
 _ARTIFACT = re.compile(r"art_[0-9a-z]{20}")
 _ARCHITECTURE: TypeAdapter[Architecture] = TypeAdapter(Architecture)
+_STUDENT: TypeAdapter[Student] = TypeAdapter(Student)
 
 # Words by which a file name tells its role.
 _ROLES = {"images": "inputs", "inputs": "inputs", "data": "inputs", "labels": "labels"}
@@ -51,13 +60,14 @@ def is_artifact_id(text: str) -> bool:
 
 
 def architecture(text: str) -> dict[str, Any]:
-    """`mlp:64`, `mlp:256-128`, `cnn:16-32`, or JSON, as a section of a spec."""
-    section = _from_json(text) if text.lstrip().startswith("{") else _from_short(text)
-    try:
-        _ARCHITECTURE.validate_python(section)
-    except ValidationError as error:
-        raise UsageError(f"{text!r} is not an architecture: {first_problem(error)}") from error
-    return section
+    """`mlp:64`, `cnn:16-32`, `resnet:20`, `timm:resnet18`, or JSON, as a section of a spec."""
+    return _checked(text, _ARCHITECTURE, f"{text!r} is not an architecture", f"{_EXAMPLES}, or JSON as in a job spec")
+
+
+def student(text: str) -> dict[str, Any]:
+    """As `architecture`, or `pruned:0.5` for the teacher with half of its work."""
+    told = f"{text!r} is neither an architecture nor a student made from the teacher"
+    return _checked(text, _STUDENT, told, f"{_EXAMPLES}, pruned:0.5, or JSON as in a job spec")
 
 
 def data_files(place: Path) -> DataFiles:
@@ -88,15 +98,66 @@ def labels(texts: Iterable[str]) -> dict[str, str]:
     return pairs
 
 
-def _from_short(text: str) -> dict[str, Any]:
-    form = _FORM.fullmatch(text.strip())
+def _checked(text: str, kind: TypeAdapter[Any], told: str, advice: str) -> dict[str, Any]:
+    section = _from_json(text) if text.lstrip().startswith("{") else _from_short(text.strip())
+    if section is None:
+        raise UsageError(f"{told}; {advice}")
+    try:
+        kind.validate_python(section)
+    except ValidationError as error:
+        raise UsageError(f"{told}: {first_problem(error)}") from error
+    return section
+
+
+def _from_short(text: str) -> dict[str, Any] | None:
+    """The section that the shorthand means; None where it is none."""
+    form = _FORM.fullmatch(text)
     if form is None:
-        raise UsageError(
-            f"{text!r} is not an architecture; write mlp:64 (one hidden layer of 64), mlp:256-128 (two), "
-            "cnn:16-32 (two stages of convolutions), or JSON as in a job spec"
-        )
-    kind, widths = form[1], form[2]
-    return {"kind": kind} | ({_WIDTHS[kind]: [int(width) for width in widths.split("-")]} if widths else {})
+        return None
+    kind, rest = form["kind"], form["rest"]
+    if kind not in _SHORT:
+        return None
+    if rest is None:
+        return {"kind": kind} if kind not in _NAMED else None
+    options = _SHORT[kind](rest)
+    return None if options is None else {"kind": kind} | options
+
+
+def _widths(field: str) -> Callable[[str], dict[str, Any] | None]:
+    def read(text: str) -> dict[str, Any] | None:
+        return {field: [int(width) for width in text.split("-")]} if _WIDTHS.fullmatch(text) else None
+
+    return read
+
+
+def _named(field: str) -> Callable[[str], dict[str, Any] | None]:
+    return lambda text: {field: text}
+
+
+def _resnet(text: str) -> dict[str, Any] | None:
+    form = _RESNET.fullmatch(text)
+    if form is None:
+        return None
+    times = int(form["times"] or 1)
+    wide = {"stem": 8 * times, "channels": [16 * times, 32 * times, 64 * times]} if form["times"] else {}
+    return {"depth": int(form["depth"])} | wide
+
+
+def _wrn(text: str) -> dict[str, Any] | None:
+    form = _WRN.fullmatch(text)
+    return {"depth": int(form["depth"]), "widen_factor": int(form["factor"])} if form else None
+
+
+def _ratio(text: str) -> dict[str, Any] | None:
+    return {"ratio": float(text)} if _RATIO.fullmatch(text) else None
+
+
+# What stands behind the colon, by kind. Models of libraries need it.
+_SHORT: Mapping[str, Callable[[str], dict[str, Any] | None]] = {
+    "mlp": _widths("hidden"), "cnn": _widths("channels"), "resnet": _resnet, "wrn": _wrn, "timm": _named("name"),
+    "torchvision": _named("name"), "transformers": _named("model_type"), "pruned": _ratio,
+}
+_NAMED = ("timm", "torchvision", "transformers")
 
 
 def _from_json(text: str) -> dict[str, Any]:

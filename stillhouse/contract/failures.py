@@ -276,9 +276,15 @@ class MalformedOnnxError(StillhouseError):
 
 
 class PickleRefusedError(StillhouseError):
-    """The file is a Python pickle, which runs code when opened; save the weights as safetensors."""
+    """The file is a Python pickle, which runs code when opened; save the weights alone, best as safetensors."""
 
     code = "pickle_refused"
+
+
+class MalformedPytorchError(StillhouseError):
+    """The file is not a checkpoint as torch.save writes it."""
+
+    code = "malformed_pytorch"
 
 
 class MalformedIdxError(StillhouseError):
@@ -384,6 +390,31 @@ class UnknownArchitectureError(StillhouseError):
 
 
 # Told by preflight, before any training
+
+
+class UnknownModelError(StillhouseError):
+    """The library has no model of this name."""
+
+    code = "unknown_model"
+
+
+class UnbuildableModelError(StillhouseError):
+    """The model cannot be built with this config."""
+
+    code = "unbuildable_model"
+
+
+class LibraryMissingError(StillhouseError):
+    """The library that this model comes from is not installed: pip install 'stillhouse[vision]'."""
+
+    code = "library_missing"
+    blame = Blame.INFRASTRUCTURE
+
+
+class UnderivableStudentError(StillhouseError):
+    """The student cannot be derived from this teacher."""
+
+    code = "underivable_student"
 
 
 class OutputWidthMismatchError(StillhouseError):

@@ -11,7 +11,7 @@ from stillhouse.contract.status import TERMINAL, Action, Phase, Status
 
 ArtifactKind = Literal["teacher", "data", "model", "state"]
 UploadKind = Literal["teacher", "data"]
-UploadFormat = Literal["safetensors", "onnx", "idx", "npz", "parquet", "images", "hugging_face", "csv"]
+UploadFormat = Literal["safetensors", "pytorch", "onnx", "idx", "npz", "parquet", "images", "hugging_face", "csv"]
 Item = TypeVar("Item")
 ModelFormat = Literal["zip", "safetensors", "onnx"]
 

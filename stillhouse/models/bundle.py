@@ -16,13 +16,14 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from stillhouse.contract.failures import StillhouseError
+from stillhouse.contract.failures import LibraryMissingError, StillhouseError
 from stillhouse.contract.spec import Architecture, Classification, Task
 from stillhouse.models import answers
 from stillhouse.models.answers import Answer
-from stillhouse.models.checkpoint import check_weights
+from stillhouse.models.checkpoint import build_with
 from stillhouse.models.preprocessing import Preprocessing, RawBatch, RawSample
-from stillhouse.models.registry import build
+from stillhouse.models.registry import outlined
+from stillhouse.models.weights import check_weights
 
 WEIGHTS: Final = "model.safetensors"
 ONNX: Final = "model.onnx"
@@ -150,7 +151,8 @@ def load(path: str | Path) -> CompressedModel:
     """The compressed model in a bundle, as a torch module on the CPU in eval mode.
 
     No code of the file is run and nothing is unpacked to disk; every member must have the sha256 of the manifest.
-    Raises InvalidBundleError when one has not, and OSError when the file cannot be read.
+    Raises InvalidBundleError when one has not, LibraryMissingError when the model comes from a library that is not
+    installed, and OSError when the file cannot be read.
     """
     manifest, members = read_members(Path(path))
     with _told_as_invalid("the bundle's files do not fit together"):
@@ -175,12 +177,10 @@ def build_network(config: bytes, weights: bytes) -> nn.Module:
     architecture = Config.model_validate_json(config).architecture
     if architecture.input_shape is None or architecture.num_classes is None:
         raise ValueError("config.json leaves out input_shape or num_classes")
-    with torch.device("meta"):  # takes no memory, however big a network the file may claim
-        network = build(architecture, input_shape=architecture.input_shape, num_classes=architecture.num_classes)
     tensors = safetensors.torch.load(weights)
-    check_weights(network, tensors)
-    network.load_state_dict(tensors, assign=True)
-    return network.float().eval().requires_grad_(requires_grad=False)
+    # First without memory, however big a network the file may claim.
+    check_weights(outlined(architecture), tensors)
+    return build_with(architecture, tensors).eval().requires_grad_(requires_grad=False)
 
 
 def read_members(path: Path) -> tuple[Manifest, dict[str, bytes]]:
@@ -257,7 +257,7 @@ def _told_as_invalid(what: str) -> Iterator[None]:
     """Whatever zipfile, pydantic, safetensors or torch find wrong with the bytes is one thing to the caller."""
     try:
         yield
-    except InvalidBundleError:
+    except (InvalidBundleError, LibraryMissingError):
         raise
     # RuntimeError: zipfile for encryption and, as NotImplementedError, for unknown methods.
     except (

@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 from app.settings import Settings
 from stillhouse.cli.commands import app
-from stillhouse.contract.spec import JobSpec, Task, usual_objective
+from stillhouse.contract.spec import DerivedStudent, JobSpec, Task, usual_objective
+from stillhouse.contract.spec.architecture import AnyArchitecture
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,6 +37,17 @@ def test_every_task_has_its_rows() -> None:
         labelled = usual_objective(kind, is_labelled=True)
         assert re.findall(r"`(\w+)`", row[1]) == [term.kind for term in labelled.terms]
         assert re.findall(r"`(\w+)`", row[2]) == [section.quality]
+
+
+@pytest.mark.parametrize(("heading", "union"), [("By name", AnyArchitecture), ("From the teacher", DerivedStudent)])
+def test_every_kind_of_model_has_its_row_with_its_fields(heading: str, union: object) -> None:
+    page = (ROOT / "docs" / "models.md").read_text()
+    section = page.split(f"## {heading}\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \|", section, flags=re.MULTILINE)
+    fitted = {"kind", "num_classes", "input_shape"}
+    assert {kind: set(re.findall(r"\w+", fields)) for kind, fields in rows} == {
+        section.model_fields["kind"].default: set(section.model_fields) - fitted for section in get_args(union)
+    }
 
 
 def commands(page: str) -> list[list[str]]:

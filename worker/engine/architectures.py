@@ -1,14 +1,22 @@
 """An architecture of the spec, fitted to the data."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from math import prod
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from stillhouse.contract.failures import InputShapeMismatchError, InvalidSpecError, OutputWidthMismatchError
-from stillhouse.contract.spec import Architecture, Cnn, Mlp, Training
-from stillhouse.models import build, complete
+from stillhouse.contract.failures import (
+    InputShapeMismatchError,
+    InvalidSpecError,
+    OutputWidthMismatchError,
+    StillhouseError,
+)
+from stillhouse.contract.spec import Architecture, Mlp, Training, named_base
+from stillhouse.models import build_complete, complete, outlined
+from worker.engine.flops import count_flops
 
 IMAGE_AXES = 3
 
@@ -16,13 +24,32 @@ IMAGE_AXES = 3
 def fit(
     architecture: Architecture, *, input_shape: Sequence[int], num_classes: int, param: str, outputs: str = "classes"
 ) -> Architecture:
-    """The architecture with the data's input shape and width. Raises what fits when it says otherwise itself.
+    """The architecture with the data's input shape and width, found to answer such inputs.
 
-    `outputs` is what they stand for, for messages.
+    `outputs` is what they stand for, for messages. Raises what fits when it says otherwise itself, cannot be built, or
+    does not answer.
     """
     check_width(architecture.num_classes, num_classes, f"{param}/num_classes", outputs=outputs)
     check_input_shape(architecture, input_shape, f"{param}/input_shape")
-    return complete(architecture, input_shape=input_shape, num_classes=num_classes)
+    fitted = complete(architecture, input_shape=input_shape, num_classes=num_classes)
+    check_answers(fitted, param)
+    return fitted
+
+
+def check_answers(architecture: Architecture, param: str) -> None:
+    """Raise what fits unless a complete architecture can be built, and answers its inputs with logits."""
+    with blaming(param):
+        count_flops(architecture)
+
+
+@contextmanager
+def blaming(param: str) -> Iterator[None]:
+    """Within, a failure that names no field of the spec gets this one."""
+    try:
+        yield
+    except StillhouseError as error:
+        error.param = error.param or param
+        raise
 
 
 def check_width(width: int | None, num_classes: int, param: str, *, outputs: str = "classes") -> None:
@@ -36,22 +63,28 @@ def check_width(width: int | None, num_classes: int, param: str, *, outputs: str
 def check_input_shape(architecture: Architecture, input_shape: Sequence[int], param: str) -> None:
     """Raise InputShapeMismatchError when the model cannot read the data. An mlp flattens, so it reads what fits."""
     own = architecture.input_shape
-    fits = own is None or list(own) == list(input_shape) or (
-        isinstance(architecture, Mlp) and prod(own) == prod(input_shape)
-    )
+    flattens = isinstance(named_base(architecture), Mlp)
+    fits = own is None or list(own) == list(input_shape) or (flattens and prod(own) == prod(input_shape))
     if not fits:
         raise InputShapeMismatchError(
             f"the model's inputs are {own}, and those of the data are {list(input_shape)}", param=param
         )
-    if isinstance(architecture, Cnn) and len(input_shape) != IMAGE_AXES:
+    if not flattens and len(input_shape) != IMAGE_AXES:
         raise InputShapeMismatchError(
-            f"a cnn reads images, and the inputs are {list(input_shape)}; choose an mlp", param=param
+            f"a {named_base(architecture).kind} reads images, and the inputs are {list(input_shape)}; choose an mlp",
+            param=param,
         )
 
 
 def check_batch(architecture: Architecture, training: Training, num_samples: int, param: str) -> None:
-    """Raise InvalidSpecError for batch normalisation over batches of one, which have no spread to measure."""
-    if architecture.batch_norm and min(training.batch_size, num_samples) == 1:
+    """Raise InvalidSpecError for batch normalisation over batches of one, which have no spread to measure.
+
+    `architecture` is complete.
+    """
+    if min(training.batch_size, num_samples) > 1:
+        return
+    model = outlined(architecture)
+    if any(isinstance(module, _BatchNorm) for module in model.modules()):
         raise InvalidSpecError(
             "batch normalisation needs at least 2 samples per step", param=f"{param}/batch_size"
         )
@@ -59,10 +92,7 @@ def check_batch(architecture: Architecture, training: Training, num_samples: int
 
 def build_fitted(architecture: Architecture, device: str) -> nn.Module:
     """A new model of a complete architecture, on the device."""
-    model = build(
-        architecture, input_shape=architecture.input_shape or (), num_classes=architecture.num_classes or 0
-    )
-    return place(model, device)
+    return place(build_complete(architecture), device)
 
 
 def place(model: nn.Module, device: str) -> nn.Module:

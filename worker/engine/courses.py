@@ -31,6 +31,7 @@ class Courses:
         self._ranks = ranks
         self._spec, self._prepared, self._device = spec, prepared, device
         self._dataset = prepared.dataset
+        self.learner = prepared.student  # with other weights, once the teacher that it is made of has learned
         precision = spec.training.precision
         self.numerics = Numerics("float32" if precision == "auto" else precision, "channels_last", device)
 
@@ -56,7 +57,7 @@ class Courses:
         """
         objective = objective or self._spec.effective_objective
         return self._course(
-            Phase.DISTILLING, self._prepared.student, self._spec.training, objective,
+            Phase.DISTILLING, self.learner, self._spec.training, objective,
             metric=self._prepared.metric, seed=self._spec.seed, teacher=teacher, soft_labels=soft_labels,
             rehearsed=rehearsed,
         )
@@ -65,7 +66,7 @@ class Courses:
         """The same student from the same first weights in the same order, on the labels alone."""
         task = self._prepared.task
         return self._course(
-            Phase.CONTROL, self._prepared.student, self._spec.training,
+            Phase.CONTROL, self.learner, self._spec.training,
             task.hard_objective(self._spec.effective_objective), metric=control_metric(self._spec, task),
             seed=self._spec.seed, soft_labels=soft_labels,
         )

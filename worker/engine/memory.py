@@ -4,12 +4,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from stillhouse.contract.failures import OutOfMemoryError
 from stillhouse.contract.spec import Architecture, Sgd, Training
-from stillhouse.models import build
+from stillhouse.models import outlined
 
 MEMINFO = Path("/proc/meminfo")
 CGROUP = Path("/sys/fs/cgroup")
@@ -37,15 +36,12 @@ def check_memory(needed: int, what: str, param: str | None = None) -> None:
 
 def check_training_memory(architecture: Architecture, training: Training, *, param: str) -> None:
     """Raise OutOfMemoryError when weights, gradients, moments and kept copies of a complete architecture do not fit."""
-    with torch.device("meta"):
-        model = build(
-            architecture, input_shape=architecture.input_shape or (), num_classes=architecture.num_classes or 0
-        )
+    model = outlined(architecture)
     moments = num_moments(training)
     averages = 1 if training.ema_decay else 0
     # Beside weights and gradients: the selected weights, and those of the model that was evaluated with them.
     copies = 4 + moments + averages
-    check_memory(copies * _num_bytes(model), f"training a model of {_num_bytes(model):,} bytes", param)
+    check_memory(copies * num_bytes(model), f"training a model of {num_bytes(model):,} bytes", param)
 
 
 def num_moments(training: Training) -> int:
@@ -56,7 +52,8 @@ def num_moments(training: Training) -> int:
     return 2
 
 
-def _num_bytes(model: nn.Module) -> int:
+def num_bytes(model: nn.Module) -> int:
+    """Of its parameters."""
     return sum(parameter.nbytes for parameter in model.parameters())
 
 

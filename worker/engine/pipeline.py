@@ -9,7 +9,7 @@ from torch import nn
 
 from stillhouse.contract.events import Finished, Noted, Planned, Stopped, TrainerEvent
 from stillhouse.contract.failures import OutOfMemoryError
-from stillhouse.contract.spec import JobSpec, TrainTeacher
+from stillhouse.contract.spec import DerivedStudent, JobSpec, TrainTeacher
 from stillhouse.contract.status import Phase, Request
 from worker.engine.architectures import build_fitted
 from worker.engine.checkpoint import Keeper, Snapshot, environment, read_snapshot
@@ -29,6 +29,7 @@ from worker.engine.rehearsal import choose_numerics, rehearse
 from worker.engine.requests import Requested, StopRequestedError
 from worker.engine.softlabels import label_softly
 from worker.engine.state import TrainingState
+from worker.engine.students import begin_student
 from worker.engine.teachers import NetworkTeacher, Teacher, trained_teacher
 from worker.engine.threads import num_threads_for, threads_for
 
@@ -121,6 +122,8 @@ class Job:
         if isinstance(self.spec.teacher, TrainTeacher):
             yield from self._train(courses.teacher())
         self.teacher = self.prepared.teacher or self.trained_teacher()
+        if self.prepared.teacher is None and isinstance(self.spec.student, DerivedStudent):
+            self._derive_student()
         yield from self._label(courses)
         yield from self._train(courses.student(self.teacher, self.keeper.soft_labels))
         if self.spec.trains_control:
@@ -225,6 +228,13 @@ class Job:
         model = build_fitted(architecture, self.device)
         model.load_state_dict(state.selected)
         return trained_teacher(model, architecture, self.prepared.dataset)
+
+    def _derive_student(self) -> None:
+        """The student of a teacher that has just learned: its weights are known only now."""
+        self.courses.learner, _ = begin_student(
+            self.spec, self.inputs, self.prepared.dataset, self.prepared.student.architecture, self.teacher.module,
+            self.teacher.architecture,
+        )
 
     def _label(self, courses: Courses) -> Iterator[TrainerEvent]:
         parts = courses.labelled_parts()

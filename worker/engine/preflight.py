@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from stillhouse.contract.events import Noted
 from stillhouse.contract.failures import DeviceUnavailableError, InvalidSpecError
@@ -12,11 +13,10 @@ from stillhouse.contract.spec.augmentation import check_augmentation
 from stillhouse.contract.spec.objective import without_logits
 from stillhouse.contract.spec.term import FeatureTerm
 from worker.engine.architectures import build_fitted, check_batch, check_width, fit
-from worker.engine.course import Learner
 from worker.engine.data import Dataset, describe_classes, load_dataset
 from worker.engine.memory import check_training_memory
 from worker.engine.prepared import Prepared, student_metric, teacher_metric
-from worker.engine.students import fit_student
+from worker.engine.students import begin_student, fit_student
 from worker.engine.tasks import Task, task_of
 from worker.engine.teachers import Loading, Teacher, load_teacher, trained_teacher
 from worker.engine.teachers.checkup import check_up
@@ -31,9 +31,11 @@ def prepare(
     dataset = load_dataset(spec, inputs, scratch)
     _check_training(spec.training, dataset, "/training", num_ranks)
     teacher = None
+    loading = Loading(
+        inputs, dataset, spec.data.given_num_classes, device,
+        is_classification=task.kind in {"classification", "multi_label"},
+    )
     if not isinstance(spec.teacher, TrainTeacher):
-        is_classification = task.kind in {"classification", "multi_label"}
-        loading = Loading(inputs, dataset, spec.data.given_num_classes, device, is_classification=is_classification)
         teacher = load_teacher(spec.teacher, loading)
         check_objective(spec, teacher)
     num_classes = _num_classes(spec, task, dataset, teacher)
@@ -42,23 +44,28 @@ def prepare(
     )
     if teacher is not None:
         check_width(teacher.num_outputs, num_classes, _width_param(spec), outputs=task.outputs)
-    student = fit_student(spec, dataset, num_classes)
     task.check_labels(dataset, num_classes)
-    check_training_memory(student, spec.training, param="/student")
     if isinstance(spec.teacher, TrainTeacher) and teacher_architecture is not None:
         check_training_memory(teacher_architecture, spec.teacher.training, param="/teacher/architecture")
+    model = teacher.module if teacher else _untrained_model(teacher_architecture, device)
+    architecture = fit_student(spec, dataset, num_classes, model, teacher_architecture)
+    check_training_memory(architecture, spec.training, param="/student")
+    student, told = begin_student(spec, inputs, dataset, architecture, model, teacher_architecture)
     names = task.name_outputs(dataset, num_classes)
     return Prepared(
         dataset=dataset,
         task=task,
         num_classes=num_classes,
         label_names=names,
-        student=Learner(student),
+        student=student,
         teacher_architecture=teacher_architecture,
         teacher=teacher,
         metric=student_metric(spec, task),
         batch_size=min(spec.training.batch_size, len(dataset.train.ids)),
-        remarks=[*task.remarks(spec, dataset, names), *_remarks(task, teacher, dataset, device, names)],
+        remarks=[
+            *_read(loading.remarks), *_read(told), *task.remarks(spec, dataset, names),
+            *_remarks(task, teacher, dataset, device, names),
+        ],
     )
 
 
@@ -98,6 +105,17 @@ def untrained(prepared: Prepared, device: str) -> Teacher:
     return trained_teacher(model, prepared.teacher_architecture, prepared.dataset)
 
 
+def _untrained_model(architecture: Architecture | None, device: str) -> nn.Module:
+    assert architecture is not None  # noqa: S101 - asked where it is to be trained
+    return build_fitted(architecture, device)
+
+
+def _read(remarks: Sequence[str]) -> Iterator[Noted]:
+    """What reading weights, or making a student of them, showed."""
+    for remark in remarks:
+        yield Noted(code="weights_read", message=remark)
+
+
 def _width_param(spec: JobSpec) -> str:
     return "/teacher/architecture/num_classes" if isinstance(spec.teacher, CheckpointTeacher) else "/teacher"
 
@@ -114,12 +132,13 @@ def _fit_teacher(spec: JobSpec, task: Task, dataset: Dataset, num_classes: int, 
     assert isinstance(teacher, TrainTeacher)  # noqa: S101 - the other kind was loaded
     teacher_metric(spec, teacher.training, task)
     _check_training(teacher.training, dataset, "/teacher/training", num_ranks)
-    check_batch(teacher.architecture, teacher.training, len(dataset.train.ids), "/teacher/training")
     param = "/teacher/architecture"
-    return fit(
+    fitted = fit(
         teacher.architecture, input_shape=dataset.input_shape, num_classes=num_classes, param=param,
         outputs=task.outputs,
     )
+    check_batch(fitted, teacher.training, len(dataset.train.ids), "/teacher/training")
+    return fitted
 
 
 def _check_training(training: Training, dataset: Dataset, param: str, num_ranks: int) -> None:

@@ -24,7 +24,10 @@ from stillhouse.contract.report import (
 from stillhouse.contract.spec import MultiLabel, Task
 from stillhouse.models import count_parameters, saved_bytes
 
-_PACKAGES = ("stillhouse", "torch", "numpy", "safetensors", "onnx", "onnxruntime")
+_PACKAGES = (
+    "stillhouse", "torch", "numpy", "safetensors", "onnx", "onnxruntime", "timm", "torchvision", "transformers",
+    "torch-pruning",
+)
 
 
 def describe_subject(

@@ -4,10 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from stillhouse.contract.spec import Architecture
-from stillhouse.models import build
+from worker.engine.flops import count_flops
 
 # About 3 ms on one core. Below, handing work to a second thread costs more than it saves, and on a machine that is
 # doing something else it costs twice the time: the threads wait for each other. Counted, not timed: it decides bits.
@@ -16,19 +15,7 @@ SMALL_STEP_FLOPS = 250e6
 
 def count_step_flops(student: Architecture, teacher: Architecture | None, batch_size: int) -> int:
     """Floating-point operations of one step: forward, twice that to go back, and a teacher that answers each batch."""
-    return 3 * _count_flops(student, batch_size) + (_count_flops(teacher, batch_size) if teacher else 0)
-
-
-def _count_flops(architecture: Architecture, batch_size: int) -> int:
-    """Of a complete architecture, forward."""
-    shape = architecture.input_shape or ()
-    with torch.device("meta"):
-        model = build(architecture, input_shape=shape, num_classes=architecture.num_classes or 0)
-        batch = torch.empty(2, *shape)  # one sample alone has no batch statistics
-    with FlopCounterMode(display=False) as counter:
-        model(batch)
-    total: int = counter.get_total_flops()
-    return total * batch_size // len(batch)
+    return batch_size * (3 * count_flops(student) + (count_flops(teacher) if teacher else 0))
 
 
 def num_threads_for(step_flops: int) -> int:

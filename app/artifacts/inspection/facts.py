@@ -35,6 +35,13 @@ class SafetensorsFacts(_Facts):
     normalization: Normalization | None = None
 
 
+class PytorchFacts(_Facts):
+    """A checkpoint of torch.save, whose pickle nobody opened."""
+
+    format: Literal["pytorch"] = "pytorch"
+    num_tensors: int
+
+
 class IdxFacts(ArrayFacts):
     """One array; its first axis counts samples."""
 
@@ -107,5 +114,6 @@ class HuggingFaceFacts(_Facts):
 
 
 Facts = (
-    SafetensorsFacts | OnnxFacts | IdxFacts | NpzFacts | ParquetFacts | CsvFacts | ImagesFacts | HuggingFaceFacts
+    SafetensorsFacts | PytorchFacts | OnnxFacts | IdxFacts | NpzFacts | ParquetFacts | CsvFacts | ImagesFacts
+    | HuggingFaceFacts
 )

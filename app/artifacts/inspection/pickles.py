@@ -16,21 +16,19 @@ ZIP_ERRORS = (
 )
 
 
-def looks_like_pickle(file: BinaryIO, size: int, *, may_be_text: bool = False) -> bool:
-    """Whether a file that is not what it was said to be is a pickle, or a zip that holds one (PyTorch's .pt).
+def is_bare_pickle(file: BinaryIO, *, may_be_text: bool = False) -> bool:
+    """Whether a file that is not what it was said to be is a pickle: PyTorch's .pt of old, NumPy's objects.
 
     Of a file that `may_be_text` without being a pickle, such as a table, only the newer protocols can be told.
     """
     file.seek(0)
     head = file.read(_HEAD)
-    if head.startswith(b"PK"):
-        return holds_pickle(file, size)
     is_binary = head[:1] == b"\x80" and len(head) > 1 and head[1] in _PROTOCOLS
-    return is_binary or (not may_be_text and _is_text_pickle(head))
+    return is_binary or (not may_be_text and not head.startswith(b"PK") and _is_text_pickle(head))
 
 
 def holds_pickle(file: BinaryIO, size: int) -> bool:
-    """Whether a zip has a member that is a pickle by name."""
+    """Whether the file is a zip with a member that is a pickle by name."""
     try:
         with zipfile.ZipFile(Frugal(file, size, MAX_DIRECTORY)) as archive:
             return any(name.endswith((".pkl", ".pickle")) for name in archive.namelist())

@@ -1,6 +1,13 @@
 """The job spec, one file per section."""
 
-from stillhouse.contract.spec.architecture import Architecture, Cnn, Mlp
+from stillhouse.contract.spec.architecture import (
+    Architecture,
+    NamedArchitecture,
+    Narrowed,
+    Shortened,
+    named_base,
+    num_derivations,
+)
 from stillhouse.contract.spec.augmentation import (
     Affine,
     Augmentation,
@@ -45,8 +52,10 @@ from stillhouse.contract.spec.data import (
     label_kind,
 )
 from stillhouse.contract.spec.export import Export
+from stillhouse.contract.spec.families import Cnn, Mlp, Resnet, Wrn
 from stillhouse.contract.spec.feature_terms import At, Cka, CosineDistance, Crd, Fitnet, Nst, Pkt, Review, Rkd, Sp, Vid
 from stillhouse.contract.spec.job import JobSpec
+from stillhouse.contract.spec.libraries import Timm, Torchvision, Transformers
 from stillhouse.contract.spec.logit_terms import (
     Bce,
     BinaryCrossEntropy,
@@ -64,7 +73,7 @@ from stillhouse.contract.spec.logit_terms import (
     Wttm,
 )
 from stillhouse.contract.spec.objective import Objective, Term, misfits, usual_objective, without_logits
-from stillhouse.contract.spec.student import Student
+from stillhouse.contract.spec.student import DerivedStudent, Layers, Pruned, Student
 from stillhouse.contract.spec.task import Classification, Embedding, MultiLabel, Regression, Task
 from stillhouse.contract.spec.teacher import (
     CheckpointTeacher,
@@ -93,14 +102,15 @@ from stillhouse.contract.spec.training import (
 __all__ = [
     "Adam", "AdamW", "Affine", "Architecture", "ArtifactId", "At", "Augmentation", "Bce", "BinaryCrossEntropy",
     "CheckpointTeacher", "Cka", "Classification", "Cnn", "Constant", "Cosine", "CosineDistance", "Crd", "Crop",
-    "CrossEntropy", "CsvData", "CsvSplit", "Cutmix", "Data", "Dist", "Dkd", "EarlyStopping", "Embedding",
-    "EnsembleTeacher", "Erasing", "Export", "Fitnet", "Flip", "Huber", "HuggingFaceData", "HuggingFaceSplit",
-    "IdxData", "IdxSplit", "ImageFit", "ImagesData", "ImagesSplit", "Jitter", "JobSpec", "Js", "Kl", "LabelKind",
-    "LayerPair", "Member", "Mixup", "Mlp", "Mse", "MultiLabel", "Nkd", "Noise", "Normalization", "NpzData",
-    "NpzSplit", "Nst", "Objective", "OneCycle", "OnnxTeacher", "Optimizer", "ParquetData", "ParquetSplit",
-    "PictureData", "Pkt", "RandomAugment", "Regression", "ResizedCrop", "ReverseKl", "Review", "Rkd", "Rotate",
-    "Schedule", "Section", "Sgd", "Shift", "SoftLabelColumns", "SoftLabelsTeacher", "SoftTopK", "SoftVectors",
-    "SoftVotes", "Sp", "Split", "SquaredError", "Step", "Student", "Task", "Teacher", "Term", "TrainTeacher",
-    "Training", "Transform", "Ttm", "Vid", "Wttm", "check_augmentation", "label_kind", "misfits", "usual_objective",
-    "without_logits",
+    "CrossEntropy", "CsvData", "CsvSplit", "Cutmix", "Data", "DerivedStudent", "Dist", "Dkd", "EarlyStopping",
+    "Embedding", "EnsembleTeacher", "Erasing", "Export", "Fitnet", "Flip", "Huber", "HuggingFaceData",
+    "HuggingFaceSplit", "IdxData", "IdxSplit", "ImageFit", "ImagesData", "ImagesSplit", "Jitter", "JobSpec", "Js",
+    "Kl", "LabelKind", "LayerPair", "Layers", "Member", "Mixup", "Mlp", "Mse", "MultiLabel", "NamedArchitecture",
+    "Narrowed", "Nkd", "Noise", "Normalization", "NpzData", "NpzSplit", "Nst", "Objective", "OneCycle",
+    "OnnxTeacher", "Optimizer", "ParquetData", "ParquetSplit", "PictureData", "Pkt", "Pruned", "RandomAugment",
+    "Regression", "ResizedCrop", "Resnet", "ReverseKl", "Review", "Rkd", "Rotate", "Schedule", "Section", "Sgd",
+    "Shift", "Shortened", "SoftLabelColumns", "SoftLabelsTeacher", "SoftTopK", "SoftVectors", "SoftVotes", "Sp",
+    "Split", "SquaredError", "Step", "Student", "Task", "Teacher", "Term", "Timm", "Torchvision", "TrainTeacher",
+    "Training", "Transform", "Transformers", "Ttm", "Vid", "Wrn", "Wttm", "check_augmentation", "label_kind",
+    "misfits", "named_base", "num_derivations", "usual_objective", "without_logits",
 ]

@@ -5,17 +5,20 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from stillhouse.contract.spec.base import Place, Section, told_at
+from stillhouse.contract.spec.base import ArtifactId, Place, Section, told_at
 from stillhouse.contract.spec.data import Data, Split, label_kind
 from stillhouse.contract.spec.export import Export
 from stillhouse.contract.spec.objective import Objective, misfits, usual_objective
-from stillhouse.contract.spec.student import Student
+from stillhouse.contract.spec.student import DerivedStudent, Layers, Student
 from stillhouse.contract.spec.task import Classification, Task
 from stillhouse.contract.spec.teacher import CheckpointTeacher, EnsembleTeacher, OnnxTeacher, Teacher, TrainTeacher
 from stillhouse.contract.spec.training import Training
 
 LabelKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}$")]
 LabelValue = Annotated[str, Field(max_length=512)]
+
+# Kinds of teacher that are a torch module whose architecture is known.
+_TAKEN_APART = ("checkpoint", "train")
 
 
 class JobSpec(Section):
@@ -28,6 +31,11 @@ class JobSpec(Section):
     )
     teacher: Teacher = Field(description="Where the soft labels come from.")
     student: Student = Field(description="What the teacher is distilled into.")
+    initial_weights: ArtifactId | None = Field(
+        default=None,
+        description="Checkpoint that the student begins with: safetensors or a PyTorch zip of its very architecture. "
+        "Random weights, or the teacher's where it is derived from it, when left out.",
+    )
     data: Data = Field(description="Where the samples are and how to read them.")
     task: Task = Field(default=Classification(), description="What the models are for.")
     objective: Objective | None = Field(
@@ -85,6 +93,23 @@ class JobSpec(Section):
             raise ValueError("balanced_sampling draws by class, and this task has no single class per sample")
         return self
 
+    @model_validator(mode="after")
+    def _derives_from_what_can_be_taken_apart(self) -> Self:
+        if not isinstance(self.student, DerivedStudent):
+            return self
+        if self.teacher.kind not in _TAKEN_APART:
+            raise ValueError(
+                f"a student of kind {self.student.kind} is made from the teacher's own layers, and a teacher of kind "
+                f"{self.teacher.kind} shows none; give a teacher of kind {' or '.join(_TAKEN_APART)}, or a student by "
+                "name"
+            )
+        if self.initial_weights and not (isinstance(self.student, Layers) and not self.student.initialize):
+            raise ValueError(
+                f"a student of kind {self.student.kind} begins with the teacher's weights; leave initial_weights out"
+                + (", or set student.initialize to false" if isinstance(self.student, Layers) else "")
+            )
+        return self
+
     @property
     def is_labelled(self) -> bool:
         """Whether there are labels to learn from."""
@@ -119,6 +144,8 @@ class JobSpec(Section):
     def artifacts(self) -> dict[str, str]:
         """Every artifact that the job reads: JSON pointer of the field -> id of the artifact."""
         found = dict(_teacher_artifacts(self.teacher, "/teacher"))
+        if self.initial_weights:
+            found["/initial_weights"] = self.initial_weights
         for name, split in self.splits():
             found |= {f"/data/{name}/{place}": artifact for place, artifact in split.pointers().items()}
         return found
@@ -163,7 +190,7 @@ class JobSpec(Section):
         widths: dict[Place, int | None] = {
             ("data", "num_classes"): self.data.num_classes,
             ("data", "label_names"): len(names) if names else None,
-            ("student", "num_classes"): self.student.num_classes,
+            ("student", "num_classes"): getattr(self.student, "num_classes", None),
         }
         if isinstance(self.teacher, TrainTeacher):
             widths["teacher", "architecture", "num_classes"] = self.teacher.architecture.num_classes

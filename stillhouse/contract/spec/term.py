@@ -97,7 +97,7 @@ class TemperatureTerm(BaseTerm):
 LayerPath = Annotated[
     str,
     Field(
-        pattern=r"^[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*$", max_length=256,
+        pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$", max_length=256,
         description="Dotted path of a module, as `named_modules()` tells it.", examples=["body.6", "layer3.1.conv2"],
     ),
 ]

@@ -125,6 +125,18 @@ def test_an_upload_is_checked_and_told(service: ScriptedService, client: Client,
     assert service.seen[0].headers["authorization"] == "Bearer sk_secret"
 
 
+@pytest.mark.parametrize("suffix", [".pt", ".pth", ".bin", ".ckpt"])
+@pytest.mark.parametrize(("head", "told"), [(b"PK\x03\x04", "pytorch"), (b"\x80\x02", "safetensors")])
+def test_a_checkpoint_is_uploaded_as_what_it_begins_as(
+    service: ScriptedService, client: Client, tmp_path: Path, suffix: str, head: bytes, told: str
+) -> None:
+    file = tmp_path / f"teacher{suffix}"
+    file.write_bytes(head + CONTENT)
+    service.on("POST", "/artifacts", artifact_of)
+    artifact = client.upload(file)
+    assert (artifact.kind, artifact.format) == ("teacher", told)
+
+
 def test_an_upload_is_sent_again_when_the_service_is_busy(
     service: ScriptedService, client: Client, tmp_path: Path
 ) -> None:

@@ -16,19 +16,32 @@ from torch import Tensor
 import stillhouse
 from stillhouse.contract.failures import ExportMismatchError
 from stillhouse.contract.report import Report
-from stillhouse.contract.spec import Export
-from stillhouse.models import load_checkpoint
+from stillhouse.contract.spec import Export, Pruned, Timm
+from stillhouse.models import count_parameters, load_checkpoint
 from stillhouse.models.answers import Prediction
 from stillhouse.models.bundle import CompressedModel
+from tests.fixtures.networks import fitted, lively
 from tests.fixtures.results import TEACHER, Trained, make_trained
 from worker.engine.export import Exported
 from worker.engine.export.bundle import _zip
 from worker.engine.export.prove import prove
+from worker.engine.students import derive_student
 
 CONTENTS = {
     "README.md", "config.json", "labels.json", "manifest.json", "model.onnx", "model.safetensors", "preprocessing.json",
     "report.html", "report.json",
 }
+
+
+def test_a_pruned_model_of_a_library_goes_the_whole_way(tmp_path: Path) -> None:
+    base = fitted(Timm(name="resnet10t"), [1, 12, 10], num_classes=10)
+    pruned = derive_student(Pruned(ratio=0.5), lively(base), base, torch.randn(2, 1, 12, 10))
+    exported = make_trained(tmp_path, architecture=pruned.architecture).export(tmp_path / "scratch")
+    assert {parity.format for parity in exported.report.parity} == {"safetensors", "onnx"}
+    bundle = next(file.file for file in exported.files if file.role == "bundle")
+    loaded = stillhouse.load(tmp_path / "scratch" / bundle)
+    assert sum(parameter.numel() for parameter in loaded.parameters()) < count_parameters(lively(base))
+    assert json.loads((tmp_path / "scratch/export/manifest.json").read_text())["versions"]["timm"]
 
 
 def test_the_bundle_holds_all_that_was_promised(bundle: Path) -> None:

@@ -5,13 +5,19 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 import stillhouse
+from stillhouse.cli.commands import app
+from stillhouse.contract.failures import LibraryMissingError
+from stillhouse.contract.spec import Export, Timm
 from stillhouse.models.bundle import InvalidBundleError
 from tests.fixtures.bundles import Members, edit_json, resign, rewrite
+from tests.fixtures.results import make_trained
 
 
 def set_version(members: Members, version: int) -> None:
@@ -121,6 +127,20 @@ first = sorted(set(sys.modules) & {"app", "worker", "torch", "numpy"})
 stillhouse.load(sys.argv[1])
 print(json.dumps([first, sorted(set(sys.modules) & {"app", "worker", "torch", "onnxruntime", "matplotlib"})]))
 """
+
+
+def test_a_bundle_of_a_missing_library_tells_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = make_trained(tmp_path, architecture=Timm(name="resnet10t"))
+    plain = trained.spec.model_copy(update={"export": Export(formats=["safetensors"])})
+    replace(trained, spec=plain).export(tmp_path / "scratch")
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(LibraryMissingError, match=r"pip install 'stillhouse\[vision\]'"):
+        stillhouse.load(tmp_path / "scratch/export/student.zip")
+    told = CliRunner().invoke(app, ["predict", str(tmp_path / "scratch/export/student.zip"), __file__])
+    assert told.exit_code == 1
+    assert "pip install 'stillhouse[vision]'" in " ".join(told.output.split())
 
 
 def test_loading_needs_torch_only_when_used_and_never_the_server(bundle: Path, tmp_path: Path) -> None:

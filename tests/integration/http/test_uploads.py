@@ -1,4 +1,5 @@
 import hashlib
+import io
 import pickle
 import socket
 from collections.abc import Iterator
@@ -6,6 +7,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import torch
 from sqlalchemy import func, select
 
 from app.artifacts.models import ArtifactRow, BlobRow, LooseBlobRow
@@ -46,6 +48,16 @@ def test_an_upload_is_stored_described_and_found_again(either_service: Service) 
     assert either_service.client.get("/artifacts").json()["data"] == [response.json()]
 
 
+def test_a_checkpoint_of_pytorch_is_stored_as_one(service: Service) -> None:
+    content = io.BytesIO()
+    torch.save({"w": torch.ones(2), "b": torch.ones(1)}, content)
+    guessed, named = (
+        service.upload(content.getvalue(), kind="teacher", **more).json() for more in ({}, {"format": "pytorch"})
+    )
+    assert guessed["format"] == named["format"] == "pytorch"
+    assert guessed["facts"] == {"format": "pytorch", "num_tensors": 2}
+
+
 def test_a_body_of_unknown_length_and_many_pieces_arrives_whole(service: Service) -> None:
     content = idx([MOST // 1000 * 3, 1000])
 
@@ -64,6 +76,9 @@ def test_a_body_of_unknown_length_and_many_pieces_arrives_whole(service: Service
         (b"\xff" * 100, {"kind": "teacher"}, 422, "malformed_safetensors"),
         (pickle.dumps({"w": [1.0]}), {"kind": "teacher"}, 422, "pickle_refused"),
         (npz({"data": b"x"}, suffix="/data.pkl"), {"kind": "teacher"}, 422, "pickle_refused"),
+        (npz({"x": npy([1])}), {"kind": "teacher"}, 422, "malformed_pytorch"),
+        (safetensors(), {"kind": "teacher", "format": "pytorch"}, 422, "malformed_pytorch"),
+        (idx([5]), {"kind": "data", "format": "pytorch"}, 422, "invalid_request"),
         (npz({"x": npy([1], "|O", data=b"12345678")}), {"kind": "data"}, 422, "pickle_refused"),
         (b"", {"kind": "data"}, 422, "empty_upload"),
         (idx([0, 28, 28]), {"kind": "data"}, 422, "empty_data"),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from stillhouse.cli.exits import UsageError
-from stillhouse.cli.shorthand import architecture, data_files, is_artifact_id, labels
+from stillhouse.cli.shorthand import architecture, data_files, is_artifact_id, labels, student
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,13 @@ from stillhouse.cli.shorthand import architecture, data_files, is_artifact_id, l
         ("mlp:64", {"kind": "mlp", "hidden": [64]}),
         ("mlp:256-128", {"kind": "mlp", "hidden": [256, 128]}),
         ("cnn:16-32", {"kind": "cnn", "channels": [16, 32]}),
+        ("resnet", {"kind": "resnet"}),
+        ("resnet:20", {"kind": "resnet", "depth": 20}),
+        ("resnet:8x4", {"kind": "resnet", "depth": 8, "stem": 32, "channels": [64, 128, 256]}),
+        ("wrn:40-2", {"kind": "wrn", "depth": 40, "widen_factor": 2}),
+        ("timm:resnet18.a1_in1k", {"kind": "timm", "name": "resnet18.a1_in1k"}),
+        ("torchvision:mobilenet_v3_small", {"kind": "torchvision", "name": "mobilenet_v3_small"}),
+        ("transformers:data2vec-vision", {"kind": "transformers", "model_type": "data2vec-vision"}),
         ('{"kind": "mlp", "hidden": [8], "dropout": 0.1}', {"kind": "mlp", "hidden": [8], "dropout": 0.1}),
     ],
 )
@@ -25,11 +32,36 @@ def test_an_architecture(text: str, section: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "mlp:", "mlp:64,32", "resnet:18", "mlp:0", "{", "[1]", '{"kind": "mlp", "hiden": [1]}']
+    "text",
+    [
+        "", "mlp:", "mlp:64,32", "resnet:18", "mlp:0", "{", "[1]", '{"kind": "mlp", "hiden": [1]}', "resnet:x4",
+        "wrn:40",
+        "timm", "timm:", "timm:hf-hub:a/b", "torchvision:../a", "vgg:16", "pruned:0.5", "layers",
+    ],
 )
 def test_what_is_no_architecture_is_told(text: str) -> None:
     with pytest.raises(UsageError, match="architecture"):
         architecture(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "section"),
+    [
+        ("pruned", {"kind": "pruned"}),
+        ("pruned:0.25", {"kind": "pruned", "ratio": 0.25}),
+        ("pruned:.5", {"kind": "pruned", "ratio": 0.5}),
+        ("resnet:20", {"kind": "resnet", "depth": 20}),
+        ('{"kind": "layers", "keep": {"layer1": [0]}}', {"kind": "layers", "keep": {"layer1": [0]}}),
+    ],
+)
+def test_a_student_may_also_be_made_from_the_teacher(text: str, section: dict[str, Any]) -> None:
+    assert student(text) == section
+
+
+@pytest.mark.parametrize("text", ["pruned:2", "pruned:50%", "pruned:.0001", '{"kind": "layers"}', "mlp:"])
+def test_what_is_no_student_is_told(text: str) -> None:
+    with pytest.raises(UsageError, match="neither an architecture nor a student made from the teacher"):
+        student(text)
 
 
 def test_a_folder_of_idx_files(tmp_path: Path) -> None:

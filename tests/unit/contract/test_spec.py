@@ -1,4 +1,5 @@
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -58,6 +59,31 @@ def test_every_artifact_is_found_with_the_pointer_of_its_field() -> None:
     }
 
 
+def test_initial_weights_are_an_artifact_of_the_job() -> None:
+    spec = JobSpec.model_validate(changed("/initial_weights", ART["test"]))
+    assert spec.artifacts()["/initial_weights"] == ART["test"]
+
+
+@pytest.mark.parametrize(
+    ("student", "told"),
+    [
+        ({"kind": "pruned"}, "kind pruned begins with the teacher's weights; leave initial_weights out$"),
+        ({"kind": "layers", "keep": {"a": [0]}}, "leave initial_weights out, or set student.initialize to false"),
+    ],
+)
+def test_a_student_begins_with_the_weights_of_one_model(student: dict[str, Any], told: str) -> None:
+    spec = changed("/student", student)
+    JobSpec.model_validate(spec)
+    with pytest.raises(ValidationError) as caught:
+        JobSpec.model_validate({**spec, "initial_weights": ART["test"]})
+    assert re.search(told, caught.value.errors()[0]["msg"])
+
+
+def test_random_layers_of_the_teacher_may_begin_with_other_weights() -> None:
+    spec = changed("/student", {"kind": "layers", "keep": {"a": [0]}, "initialize": False})
+    JobSpec.model_validate({**spec, "initial_weights": ART["test"]})
+
+
 def test_names_of_arrays_are_not_taken_for_artifacts() -> None:
     data = {"kind": "npz", "train": {"artifact": ART["images"], "inputs": "x", "labels": "y"}}
     assert "/data/train/labels" not in JobSpec.model_validate(changed("/data", data)).artifacts()
@@ -71,6 +97,21 @@ def test_names_of_arrays_are_not_taken_for_artifacts() -> None:
         ("/student/kind", "mpl"),
         ("/student/hidden", "64"),
         ("/student/hidden", [0]),
+        ("/student", {"kind": "resnet", "depth": 18}),
+        ("/student", {"kind": "resnet", "channels": [16, 32]}),
+        ("/student", {"kind": "wrn", "depth": 18}),
+        ("/student", {"kind": "layers", "keep": {}}),
+        ("/student", {"kind": "layers", "keep": {"layer1": []}}),
+        ("/student", {"kind": "layers", "keep": {"layer1": [1, 0]}}),
+        ("/student", {"kind": "layers", "keep": {"layer1": [0, 0]}}),
+        ("/student", {"kind": "layers", "keep": {"layer1": [-1]}}),
+        ("/student", {"kind": "layers", "keep": {"layer1..0": [0]}}),
+        ("/student", {"kind": "pruned", "ratio": 0}),
+        ("/student", {"kind": "pruned", "ratio": 1}),
+        ("/student", {"kind": "pruned", "of": "bytes"}),
+        ("/student", {"kind": "narrowed", "base": {"kind": "mlp"}, "widths": {"head": [0, 3]}}),
+        ("/student", {"kind": "narrowed", "base": {"kind": "pruned"}, "widths": {"head": [1, 3]}}),
+        ("/initial_weights", "model.pt"),
         ("/training/epochs", 0),
         ("/training/epochs", 1.5),
         ("/training/epochs", "12"),

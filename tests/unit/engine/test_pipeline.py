@@ -21,10 +21,10 @@ from stillhouse.contract.events import (
 )
 from stillhouse.contract.failures import DivergedError, OutOfMemoryError
 from stillhouse.contract.report import Report
-from stillhouse.contract.spec import JobSpec
+from stillhouse.contract.spec import JobSpec, Mlp, Resnet
 from stillhouse.contract.status import Phase, Request
-from stillhouse.models import load_checkpoint
-from tests.fixtures.lessons import TEST, TRAIN, Lesson, asked_at, never
+from stillhouse.models import build, load_checkpoint, save_checkpoint
+from tests.fixtures.lessons import TEACHER, TEST, TRAIN, Lesson, asked_at, never
 from worker.engine import course, loop, pipeline
 from worker.engine.courses import Courses
 from worker.engine.export import Exported
@@ -304,3 +304,50 @@ def test_the_exported_weights_are_the_selected_ones(lesson: Lesson) -> None:
     reference = lesson.train(spec, "reference").keeper.trainings[Phase.DISTILLING].selected
     for name, tensor in exported.model.state_dict().items():
         np.testing.assert_array_equal(tensor, reference[name])
+
+
+DERIVED = {"kind": "layers", "keep": {"layer1": [0], "layer2": [0], "layer3": [0]}}
+RESNET = {"kind": "resnet", "depth": 14, "channels": [4, 4, 8]}
+
+
+@pytest.mark.parametrize("taught_first", [False, True])
+def test_a_student_made_of_its_teacher_begins_with_what_the_teacher_learned(
+    lesson: Lesson, monkeypatch: pytest.MonkeyPatch, *, taught_first: bool
+) -> None:
+    architecture = Resnet.model_validate(RESNET)
+    lesson.write_teacher(architecture)
+    teacher: dict[str, Any] = {"kind": "checkpoint", "artifact": TEACHER}
+    if taught_first:
+        teacher = {"kind": "train", "architecture": RESNET, "training": {"epochs": 2, "batch_size": 16}}
+    begun: list[dict[str, torch.Tensor]] = []
+    plain = course.Course.begin
+
+    def watched(of: course.Course, device: str) -> TrainingState:
+        state = plain(of, device)
+        if of.phase != Phase.TEACHER:
+            begun.append({name: tensor.clone() for name, tensor in state.model.state_dict().items()})
+        return state
+
+    monkeypatch.setattr(course.Course, "begin", watched)
+    job = lesson.train(lesson.spec(teacher=teacher, student=DERIVED))
+    assert job.teacher.module is not None
+    learned = job.teacher.module.state_dict()
+    student, control = begun[-2:]  # those before are rehearsals
+    assert all(torch.equal(student[name], control[name]) for name in student)
+    for name in ("layer1.0.conv1.weight", "layer3.0.bn2.running_var", "head.weight"):
+        assert torch.equal(student[name], learned[name]), name
+
+
+def test_a_student_begins_with_weights_that_were_uploaded(lesson: Lesson) -> None:
+    architecture = Mlp(hidden=[6], input_shape=[1, 8, 8], num_classes=3)
+    torch.manual_seed(11)
+    model = build(architecture, input_shape=[1, 8, 8], num_classes=3)
+    first = f"art_{'first':0<20}"
+    lesson.inputs[first] = lesson.folder / "first.safetensors"
+    save_checkpoint(lesson.inputs[first], model, architecture, None)
+    job = lesson.job(lesson.spec(initial_weights=first))
+    events = job.train(None)
+    while not any(state.step for state in job.keeper.trainings.values()):
+        next(events)
+    begun = job.courses.student(job.teacher, job.keeper.soft_labels).begin("cpu").model.state_dict()
+    assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in begun.items())

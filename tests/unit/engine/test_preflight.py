@@ -1,5 +1,6 @@
 """Mistakes that are told before any training."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,15 @@ from stillhouse.contract.failures import (
     OutputWidthMismatchError,
     SingleClassError,
     StillhouseError,
+    UnbuildableModelError,
+    UnderivableStudentError,
     UnknownArchitectureError,
+    UnknownModelError,
     WeightsMismatchError,
 )
-from stillhouse.contract.spec import Mlp
+from stillhouse.contract.spec import Mlp, Resnet, Timm
 from stillhouse.contract.status import Phase
+from stillhouse.models import describe
 from tests.fixtures.lessons import TEACHER, TEST, TRAIN, VALIDATION, Lesson, blobs
 from worker.engine import rehearsal
 from worker.engine.courses import Courses
@@ -151,6 +156,81 @@ def test_a_cnn_does_not_read_a_table(lesson: Lesson) -> None:
     assert "mlp" in told.message
 
 
+@pytest.mark.parametrize(
+    ("section", "failure", "told"),
+    [
+        ({"kind": "timm", "name": "resnet81"}, UnknownModelError, "did you mean `resnet18`"),
+        ({"kind": "timm", "name": "resnet10t", "config": {"depht": 3}}, UnbuildableModelError, "depht"),
+        ({"kind": "torchvision", "name": "squeezenet1_1"}, InputShapeMismatchError, r"cannot read .* of \[1, 8, 8\]"),
+        ({"kind": "transformers", "model_type": "vit"}, InputShapeMismatchError, "Kernel size"),
+        (
+            {
+                "kind": "timm", "name": "vit_tiny_patch16_224",
+                "config": {"depth": 1, "global_pool": "", "patch_size": 8},
+            },
+            UnbuildableModelError, r"answers with shape \[2, 3\], not with 3 logits",
+        ),
+    ],
+)
+def test_models_of_libraries_that_cannot_work_are_told(
+    lesson: Lesson, section: dict[str, Any], failure: type[StillhouseError], told: str
+) -> None:
+    assert refused(lesson, failure, student=section).param == "/student"
+    error = refused(lesson, failure, teacher={"kind": "train", "architecture": section})
+    assert error.param == "/teacher/architecture"
+    assert re.search(told, error.message)
+
+
+@pytest.mark.parametrize("kind", ["checkpoint", "train"])
+@pytest.mark.parametrize(
+    ("student", "described"),
+    [
+        ({"kind": "layers", "keep": {"layer1": [1], "layer2": [0]}}, "resnet14 1-8-8-8-8-3, only layer1 1, layer2 0"),
+        ({"kind": "pruned", "ratio": 0.5, "round_to": 2}, "resnet14 1-8-8-8-8-3, pruned"),
+    ],
+)
+def test_a_student_that_is_made_from_the_teacher_is_known_before_any_training(
+    lesson: Lesson, kind: str, student: dict[str, Any], described: str
+) -> None:
+    architecture = Resnet(depth=14, channels=[8, 8, 8])
+    lesson.write_teacher(architecture)
+    teacher = {"kind": "train", "architecture": architecture.model_dump()} if kind == "train" else {
+        "kind": "checkpoint", "artifact": TEACHER
+    }
+    found = prepared(lesson, teacher=teacher, student=student).student.architecture
+    assert describe(found, [1, 8, 8], 3) == described
+    assert (found.input_shape, found.num_classes) == ([1, 8, 8], 3)
+
+
+@pytest.mark.parametrize(
+    ("student", "param"),
+    [
+        ({"kind": "layers", "keep": {"layer2": [1]}}, "/student/keep/layer2"),
+        ({"kind": "layers", "keep": {"blocks": [1]}}, "/student/keep"),
+        ({"kind": "pruned", "ratio": 0.02}, "/student/ratio"),
+    ],
+)
+def test_a_student_that_cannot_be_made_from_the_teacher_is_told(
+    lesson: Lesson, student: dict[str, Any], param: str
+) -> None:
+    lesson.write_teacher(Resnet(depth=14, channels=[8, 16, 24]))
+    assert refused(lesson, UnderivableStudentError, student=student).param == param
+
+
+def test_a_teacher_that_cannot_read_the_data_is_told(lesson: Lesson) -> None:
+    lesson.write_teacher(Timm(name="vit_tiny_patch16_224", config={"depth": 1}), shape=[1, 32, 32])
+    told = refused(lesson, InputShapeMismatchError)
+    assert told.param == "/teacher/architecture/input_shape"
+
+
+def test_a_teacher_of_pytorch_is_read(lesson: Lesson) -> None:
+    torch.save({"state_dict": load_file(lesson.inputs[TEACHER])}, lesson.folder / "a.pt")
+    lesson.inputs[TEACHER] = lesson.folder / "a.pt"
+    assert refused(lesson, UnknownArchitectureError).param == "/teacher/artifact"
+    named = {"kind": "checkpoint", "artifact": TEACHER, "architecture": {"kind": "cnn", "channels": [4]}}
+    assert prepared(lesson, teacher=named).num_classes == 3
+
+
 @pytest.mark.parametrize("split", [TRAIN, TEST, VALIDATION])
 @pytest.mark.parametrize("label", [3, 250])
 def test_a_label_out_of_range_is_told_with_the_first_sample(lesson: Lesson, split: str, label: int) -> None:
@@ -185,6 +265,12 @@ def test_one_class_alone_teaches_nothing(lesson: Lesson) -> None:
     [
         (
             {"student": {"kind": "mlp", "batch_norm": True}, "training": {"batch_size": 1}},
+            "/training/batch_size",
+        ),
+        ({"student": {"kind": "resnet", "depth": 8}, "training": {"batch_size": 1}}, "/training/batch_size"),
+        ({"student": {"kind": "timm", "name": "resnet10t"}, "training": {"batch_size": 1}}, "/training/batch_size"),
+        (
+            {"student": {"kind": "layers", "keep": {"body": [0, 1, 2, 3, 4, 5]}}, "training": {"batch_size": 1}},
             "/training/batch_size",
         ),
         (

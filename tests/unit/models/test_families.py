@@ -31,7 +31,7 @@ def test_a_family_has_the_size_and_the_shape_of_its_spec(
 
 
 @pytest.mark.parametrize("architecture", [Mlp(dropout=0.5, activation="gelu"), Cnn(dropout=0.5, activation="silu")])
-def test_dropout_and_activation_are_those_of_the_spec(architecture: Architecture) -> None:
+def test_dropout_and_activation_are_those_of_the_spec(architecture: Mlp | Cnn) -> None:
     layers = list(build(architecture, input_shape=[1, 8, 8], num_classes=3).modules())
     wanted = {"gelu": nn.GELU, "silu": nn.SiLU}[architecture.activation]
     assert [layer.p for layer in layers if isinstance(layer, nn.Dropout)] == [0.5]

@@ -29,5 +29,5 @@ def test_a_worker_hides_its_memory_from_its_user() -> None:
 
 def test_threads_do_not_spin_and_nothing_phones_home() -> None:
     assert scrubbed({"OMP_WAIT_POLICY": "active"}) == {
-        "OMP_WAIT_POLICY": "passive", "OPENBLAS_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1",
+        "OMP_WAIT_POLICY": "passive", "OPENBLAS_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "ORT_DISABLE_TELEMETRY": "1",
     }

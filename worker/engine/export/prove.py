@@ -130,6 +130,7 @@ def _scrubbed(work: Path) -> Mapping[str, str]:
         "OMP_NUM_THREADS": str(torch.get_num_threads()),
         "OMP_WAIT_POLICY": "passive",
         "CUDA_VISIBLE_DEVICES": "",
+        "HF_HUB_OFFLINE": "1",
         "ORT_DISABLE_TELEMETRY": "1",
     }
 

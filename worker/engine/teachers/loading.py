@@ -1,7 +1,7 @@
 """From a teacher's section of the spec to a teacher."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from stillhouse.contract.spec import CheckpointTeacher, EnsembleTeacher, OnnxTeacher, SoftLabelsTeacher
@@ -24,15 +24,18 @@ class Loading:
     num_classes: int | None  # as the spec's data section tells it
     device: str
     is_classification: bool
+    remarks: list[str] = field(default_factory=list)  # what reading the files showed
 
 
 def load_teacher(spec: Loadable, loading: Loading, param: str = "/teacher") -> Teacher:
     """The teacher. Raises the StillhouseError that fits when it cannot teach on these data."""
     if isinstance(spec, CheckpointTeacher):
-        return load_checkpoint_teacher(
+        found = load_checkpoint_teacher(
             spec, loading.inputs, loading.dataset, num_classes=loading.num_classes, device=loading.device, param=param,
             is_classification=loading.is_classification,
         )
+        loading.remarks.extend(found.remarks)
+        return found
     if isinstance(spec, OnnxTeacher):
         return load_onnx(
             spec, loading.inputs, loading.dataset, param, is_classification=loading.is_classification

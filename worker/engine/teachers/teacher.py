@@ -1,5 +1,6 @@
 """A model to learn from."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -65,6 +66,7 @@ class NetworkTeacher:
     preprocessing: Preprocessing
     gives: Gives = "logits"
     shares: None = None
+    remarks: Sequence[str] = ()  # what reading its weights showed
 
     @property
     def description(self) -> str:
