@@ -17,7 +17,7 @@ from torch import Tensor
 from stillhouse.contract.failures import SingleClassError
 from stillhouse.contract.spec import Crd, LayerPair, Objective
 from worker.engine.objectives import Loss, Shapes, Views
-from worker.engine.objectives.crd import Contrast
+from worker.engine.objectives.crd import Contrast, sum_of_softplus
 
 PAIR = [LayerPair(student="narrow", teacher="wide")]
 SAMPLES = 50
@@ -172,6 +172,19 @@ def test_every_sample_is_drawn_as_often_as_any_other() -> None:
         counts += torch.bincount(made.draw_negatives(), minlength=SAMPLES)
     # 1000 expected of each, with a deviation of about 31: this is the 0.9999 quantile of chi squared with 49 degrees.
     assert float(((counts - 1000) ** 2 / 1000).sum()) < 99
+
+
+@pytest.mark.parametrize("width", [1, 63, 64, 65, 200])
+@pytest.mark.parametrize(("dtype", "rel"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+def test_many_logarithms_at_once_are_as_good_as_each_alone(width: int, dtype: torch.dtype, rel: float) -> None:
+    values = torch.cat([noise(3, width) * scale for scale in (1e-3, 1, 30, 1e4)]).to(dtype).requires_grad_()
+    found = sum_of_softplus(values)
+    expected = torch.logaddexp(values.double(), torch.zeros((), dtype=torch.float64)).sum(1)
+    assert found.tolist() == pytest.approx(expected.tolist(), rel=rel, abs=1e-30)
+    weights = torch.arange(12.0, dtype=dtype)
+    (slope,) = torch.autograd.grad(found, values, weights)
+    assert torch.allclose(slope, weights[:, None] * values.sigmoid(), rtol=rel, atol=0)
+    assert sum_of_softplus(torch.full((1, width), -math.inf)).item() == 0
 
 
 def loss_of(labels: Tensor | None = LABELS) -> Loss:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stillhouse.contract.failures import IncompatibleLayersError
+from stillhouse.contract.failures import IncompatibleLayersError, OutOfMemoryError
 from stillhouse.contract.spec import (
     At,
     Cka,
@@ -30,6 +30,7 @@ from stillhouse.contract.spec import (
     Term,
     Vid,
 )
+from worker.engine import memory
 from worker.engine.features import shapes_of
 from worker.engine.objectives import OBJECTIVES, Loss, Shapes, Views
 from worker.engine.objectives.review import context_loss
@@ -514,10 +515,11 @@ def test_dead_features_do_not_drown_the_gradient_of_others(term: Term) -> None:
     assert student.grad[0].norm() < 100 * student.grad[1:].norm()
 
 
+@pytest.mark.parametrize("items", [0, 1])
 @pytest.mark.parametrize("term", RELATIONAL, ids=lambda term: term.kind)
-def test_one_item_relates_to_nothing(term: Term) -> None:
-    student = noise(1, 3, 4, 4).requires_grad_()
-    teacher = noise(1, 2, 4, 3, seed=1)
+def test_one_item_relates_to_nothing(term: Term, items: int) -> None:
+    student = noise(items, 3, 4, 4).requires_grad_()
+    teacher = noise(items, 2, 4, 3, seed=1)
     value = loss_of(term, student, teacher)(views_of(student, teacher))[1]
     value.backward()
     assert value.item() == 0
@@ -648,6 +650,43 @@ def test_the_default_generator_seeds_what_learns(term: Term) -> None:
     one, same, other = (fresh(term, seed).state_dict() for seed in (3, 3, 4))
     assert all(torch.equal(one[name], same[name]) for name in one)
     assert not all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize(
+    ("term", "needed"),
+    [
+        (Fitnet(pairs=PAIR), 4 * 4 * (300 * 200 + 200)),
+        (Vid(pairs=PAIR), 4 * 4 * (300 * 200 + 2 * 200 * 200 + 4 * 200)),
+        (Crd(pairs=PAIR, feat_dim=8), 4 * 4 * (300 + 200 + 2) * 8 + 2 * (4 * 2 * 8 * 40 + 8 + 8 + 2 * 4 + 2 * 8 * 40)),
+    ],
+    ids=lambda term: getattr(term, "kind", None),
+)
+def test_what_does_not_fit_in_memory_is_told_before_it_is_made(
+    term: Term, needed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shapes = Shapes({"narrow": (300,)}, {"wide": (200,)}, 3, 40, torch.arange(40) % 4)
+    monkeypatch.setattr(memory, "available_bytes", lambda: needed)
+    Loss(Objective(terms=[Mse(), term]), shapes)
+    monkeypatch.setattr(memory, "available_bytes", lambda: needed - 1)
+    with pytest.raises(OutOfMemoryError, match=rf"learns and remembers needs about {needed:,} bytes") as refused:
+        Loss(Objective(terms=[Mse(), term]), shapes)
+    assert refused.value.param == "/objective/terms/1"
+
+
+def test_looking_at_what_a_module_will_take_draws_nothing() -> None:
+    torch.manual_seed(7)
+    expected = nn.Linear(3, 4).state_dict()
+    torch.manual_seed(7)
+    made = Loss(Objective(terms=[Fitnet(pairs=PAIR)]), Shapes({"narrow": (3,)}, {"wide": (4,)}, 3, 40)).state_dict()
+    assert torch.equal(made["learned.0.projections.0.weight"], expected["weight"])
+
+
+def test_the_fusion_starts_as_published() -> None:
+    student, teacher = stages()
+    for name, weight in review_of(student, teacher)[0].state_dict().items():
+        if name.endswith(("narrow.0.weight", "widen.0.weight")):
+            bound = math.sqrt(3 / weight[0].numel())  # Kaiming's, uniform, as for a linear layer
+            assert 0.8 * bound < float(weight.abs().max()) <= bound
 
 
 def test_a_term_may_have_any_name() -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from stillhouse.contract.failures import StillhouseError
 from stillhouse.contract.spec import Objective, Term
 from stillhouse.contract.spec.term import BaseTerm, FeatureTerm, Ramp, TemperatureTerm, WarmUp
+from worker.engine.memory import check_memory
 from worker.engine.objectives.table import LEARNED, OBJECTIVES
 from worker.engine.objectives.views import Shapes, Views
 
@@ -91,7 +92,7 @@ class Loss(nn.Module):
         weight = _ramped(term.weight, term.weight_ramp)
         if term.kind in LEARNED:
             with _pointing_at(pointer):
-                module = LEARNED[term.kind](shapes=shapes, **arguments)
+                module = _made(partial(LEARNED[term.kind], shapes=shapes, **arguments))
             self.learned.append(module)
             return Weighted(name, weight, lambda views, _: module(views))
         return Weighted(name, weight, _function(OBJECTIVES[term.kind], term, arguments))
@@ -108,6 +109,16 @@ def layers(objective: Objective) -> tuple[dict[str, str], dict[str, str]]:
                 student.setdefault(pair.student, f"{pointer}/student")
                 teacher.setdefault(pair.teacher, f"{pointer}/teacher")
     return student, teacher
+
+
+def _made(make: Callable[[], nn.Module]) -> nn.Module:
+    """The module. Raises OutOfMemoryError before it takes more memory than there is: widths come from the spec."""
+    with torch.device("meta"):
+        outline = make()
+    parameters, buffers = (sum(each.nbytes for each in of) for of in (outline.parameters(), outline.buffers()))
+    # A gradient and two moments beside each weight; a buffer is made in two steps.
+    check_memory(4 * parameters + 2 * buffers, "what this term learns and remembers")
+    return make()
 
 
 @contextmanager

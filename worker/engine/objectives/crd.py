@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from stillhouse.contract.failures import SingleClassError
@@ -13,6 +15,8 @@ from stillhouse.contract.spec import LayerPair
 from worker.engine.data.augment.draws import draw
 from worker.engine.objectives.geometry import directions, mean_over_pairs, pooled
 from worker.engine.objectives.views import Shapes, Views
+
+NUM_FACTORS = 64  # between 1 and 2: their product is far from the largest float32
 
 
 class Crd(nn.Module):
@@ -101,7 +105,7 @@ class Contrast(nn.Module):
 
     @torch.no_grad()
     def _set_scales(self, others: Sequence[Tensor]) -> None:
-        measured = torch.stack([_log_mean_exp(_of_all_ranks(scores)) for scores in others])
+        measured = torch.stack([_log_mean_exp(_of_all_ranks(_log_mean_exp(scores)[None])) for scores in others])
         # Without asking the device which call it is.
         self.log_scales.copy_(torch.where(self.calls == 0, measured, self.log_scales))
 
@@ -119,8 +123,32 @@ def _contrastive_loss(positive: Tensor, others: Tensor, is_other: Tensor, log_sc
     # h = e / (e + K z) is the logistic function of log e - log z - log K.
     num_negatives = is_other.sum(1, keepdim=True).clamp(min=1)
     offsets = log_scale + num_negatives.to(log_scale.dtype).log()
-    negative = torch.where(is_other, functional.softplus(others - offsets), 0).sum(1)
-    return functional.softplus(offsets[:, 0] - positive) + negative
+    compared = torch.where(is_other, others - offsets, -math.inf)
+    return functional.softplus(offsets[:, 0] - positive) + sum_of_softplus(compared)
+
+
+def sum_of_softplus(values: Tensor) -> Tensor:
+    """Sum of log(1 + e^u) over K numbers u, (N, K) -> (N,)."""
+    return cast("Tensor", _SumOfSoftplus.apply(values))
+
+
+class _SumOfSoftplus(torch.autograd.Function):
+    """The product of many factors is taken before one logarithm, which costs a CPU some forty exponentials."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:  # noqa: ANN401 - torch's
+        ctx.save_for_backward(values.sigmoid())
+        # log(1 + e^u) = max(u, 0) + log(1 + e^-|u|): each factor is between 1 and 2.
+        factors = values.abs().neg_().exp_().add_(1)
+        padded = functional.pad(factors, (0, -factors.shape[1] % NUM_FACTORS), value=1.0)
+        products: Tensor = padded.unflatten(1, (-1, NUM_FACTORS)).prod(2)
+        return products.log().sum(1) + values.clamp(min=0).sum(1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ANN401 - torch's
+        (slope,) = ctx.saved_tensors
+        return cast("Tensor", slope * gradient[:, None])
 
 
 def _log_mean_exp(values: Tensor) -> Tensor:
