@@ -131,7 +131,7 @@ def one_operation(images: Tensor, kind: int, *, sign: int, magnitude: float) -> 
 @pytest.mark.parametrize("sign", [0, 1])
 def test_operations_on_values_are_torchvisions(magnitude: float, sign: int) -> None:
     """On bytes; torchvision rounds down, and takes greys from bytes."""
-    images = pictures(6, 3, 12, 10)
+    images = pictures(6, 3, 40, 30)  # enough pixels for 255 equal steps
     images[0] = 77
     images[1, 0] = images[1, 0].clamp(40, 90)
     factor = 1 + 0.9 * magnitude * (2 * sign - 1)

@@ -74,6 +74,7 @@ def test_cutmix_puts_a_rectangle_of_the_partner_in_and_tells_what_is_left() -> N
     is_black = partners % 2 == 1
     assert torch.allclose(kept[is_black], shares[is_black])
     assert bool((kept[~is_black] == 1).all())
+    assert bool((shown[is_black] == 0).any(0).all())  # every pixel is reached
     for image in shown[is_black][:, 0].numpy():
         rows, columns = np.nonzero((image == 0).any(1))[0], np.nonzero((image == 0).any(0))[0]
         if len(rows):

@@ -129,7 +129,10 @@ def test_any_memory_format_goes_in_and_a_contiguous_one_comes_out(transform: Tra
     images, ids = pictures(12), torch.arange(12)
     expected = show(images, ids, transform).images
     assert expected.is_contiguous()
-    strided = show(images.contiguous(memory_format=torch.channels_last), ids, transform).images
+    strided = Augmenter(
+        Augmentation(transforms=[transform]),
+        lambda chosen: images[chosen].contiguous(memory_format=torch.channels_last), ids,
+    )(ids, 0).images
     assert torch.equal(strided, expected)
     assert strided.is_contiguous()
 

@@ -60,7 +60,8 @@ def jitter(
 def noise(images: Tensor, draws: Tensor, limits: Limits, *, std: float) -> Tensor:
     """With normal numbers added, kept within the limits; float32.
 
-    A number of its own for every pixel would cost ten times a copy. Each image takes a random stretch of one sequence.
+    Each image takes a random stretch of one sequence, at the price of a copy; a number of its own for every pixel would
+    cost a hash of each.
     """
     values = from_black(images, limits)
     length = images[0].numel()

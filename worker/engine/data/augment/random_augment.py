@@ -88,8 +88,8 @@ def _sharpen(values: Tensor, strengths: Tensor, span: float) -> None:
 
 def _posterize(values: Tensor, strengths: Tensor, span: float) -> None:
     """Round down to fewer levels, as if the lowest bits of bytes were cleared."""
-    bits = (strengths.abs() * _POSTERIZED_BITS).round()
-    step = torch.exp2(bits)[:, None, None, None] * (span / (_LEVELS - 1))
+    bits = (strengths.abs() * _POSTERIZED_BITS).round().long()
+    step = (torch.ones_like(bits) << bits)[:, None, None, None] * (span / (_LEVELS - 1))
     torch.mul(values.div_(step).floor_(), step, out=values)
 
 
