@@ -41,7 +41,7 @@ class JobSpec(Section):
     objective: Objective | None = Field(
         default=None,
         description="What the student minimises. When left out, of classification: `kl` at temperature 2 plus half of "
-        "`cross_entropy`; of multi_label: `bce` at temperature 2 plus half of `binary_cross_entropy`; of regression: "
+        "`cross_entropy`; of multi_label: `bce` at temperature 1 plus half of `binary_cross_entropy`; of regression: "
         "`mse` plus half of `squared_error`; of embedding: `mse` plus `cosine`. The terms of labels are left out on "
         "unlabelled data.",
     )

@@ -60,22 +60,22 @@ class Objective(Section):
 class _Usual(NamedTuple):
     """The first choices for a task."""
 
-    soft: Sequence[type[Kl] | type[Bce] | type[Mse] | type[CosineDistance]]
+    soft: Sequence[Term]
     hard: type[CrossEntropy] | type[BinaryCrossEntropy] | type[SquaredError] | None
 
 
 _USUAL: Mapping[TaskKind, _Usual] = {
-    "classification": _Usual([Kl], CrossEntropy),
-    "multi_label": _Usual([Bce], BinaryCrossEntropy),
-    "regression": _Usual([Mse], SquaredError),
-    "embedding": _Usual([Mse, CosineDistance], None),
+    "classification": _Usual([Kl()], CrossEntropy),
+    "multi_label": _Usual([Bce(temperature=1.0)], BinaryCrossEntropy),
+    "regression": _Usual([Mse()], SquaredError),
+    "embedding": _Usual([Mse(), CosineDistance()], None),
 }
 
 
 def usual_objective(task: TaskKind = "classification", *, is_labelled: bool) -> Objective:
     """What is trained where a spec does not say: soft labels, with the true labels where there are any."""
     soft, hard = _USUAL[task]
-    return Objective(terms=[*(term() for term in soft), *([hard(weight=0.5)] if is_labelled and hard else [])])
+    return Objective(terms=[*soft, *([hard(weight=0.5)] if is_labelled and hard else [])])
 
 
 def misfits(objective: Objective, task: TaskKind) -> list[tuple[int, str]]:
@@ -108,8 +108,9 @@ def _logits_advice(term: Term, task: TaskKind) -> str | None:
 
 def _instead(term: Term, task: TaskKind) -> str:
     soft, hard = _USUAL[task]
-    chosen = soft[0] if term.needs_teacher else hard
-    return f"use {chosen.model_fields['kind'].default}" if chosen else "leave it out, for there are no true labels"
+    if term.needs_teacher:
+        return f"use {soft[0].kind}"
+    return f"use {hard.model_fields['kind'].default}" if hard else "leave it out, for there are no true labels"
 
 
 def _listed(tasks: frozenset[TaskKind]) -> str:

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from app.jobs.spec_reading import read_spec
 from stillhouse.contract.failures import InvalidSpecError
-from stillhouse.contract.spec import JobSpec
+from stillhouse.contract.spec import Bce, JobSpec
 
 ART = {name: f"art_{name:0<20}" for name in ("teacher", "images", "labels", "test")}
 
@@ -178,6 +178,12 @@ def test_every_task_has_its_usual_objective(kind: str) -> None:
     assert JobSpec.model_validate(spec).trains_control == (kind != "embedding")
     del spec["data"]["train"]["labels"]
     assert [term.kind for term in JobSpec.model_validate(spec).effective_objective.terms] == unlabelled
+
+
+def test_labels_that_are_no_alternatives_are_not_softened() -> None:
+    soft, _ = JobSpec.model_validate(changed("/task", {"kind": "multi_label"})).effective_objective.terms
+    assert isinstance(soft, Bce)
+    assert soft.temperature == 1
 
 
 def test_left_out_the_task_is_classification() -> None:

@@ -1,6 +1,6 @@
 """Any number of labels per sample."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 import torch
@@ -28,7 +28,7 @@ from worker.engine.tasks.task import (
     split_param,
 )
 
-_SHARES: Final = {
+_SHARES: Final[Mapping[str, Callable[..., Tensor]]] = {
     "precision": metrics.multilabel_precision, "recall": metrics.multilabel_recall, "f1": metrics.multilabel_f1_score,
 }
 
@@ -178,9 +178,8 @@ def _check_values(ids: Tensor, labels: Tensor, param: str) -> None:
         )
 
 
-def _by_label(metric: object, held: Tensor, truth: Tensor) -> list[float]:
-    assert callable(metric)  # noqa: S101 - of torchmetrics
-    values: Tensor = metric(held.int(), truth.int(), num_labels=held.shape[1], average=None, validate_args=False)
+def _by_label(metric: Callable[..., Tensor], held: Tensor, truth: Tensor) -> list[float]:
+    values = metric(held.int(), truth.int(), num_labels=held.shape[1], average=None, validate_args=False)
     return [float(value) for value in torch.atleast_1d(values)]
 
 
