@@ -334,7 +334,7 @@ def test_a_student_made_of_its_teacher_begins_with_what_the_teacher_learned(
     learned = job.teacher.module.state_dict()
     student, control = begun[-2:]  # those before are rehearsals
     assert all(torch.equal(student[name], control[name]) for name in student)
-    for name in ("layer1.0.conv1.weight", "layer3.0.bn2.running_var", "head.weight"):
+    for name in ("layer1.0.conv1.weight", "layer3.0.bn2.running_var", "fc.weight"):
         assert torch.equal(student[name], learned[name]), name
 
 
