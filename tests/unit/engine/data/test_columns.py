@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -282,6 +283,25 @@ def test_a_file_with_broken_metadata_is_told(shelf: Shelf) -> None:
         assert str(caught.value.param).startswith("/data/train")
 
 
+def test_a_footer_that_announces_another_number_of_rows_is_told(shelf: Shelf) -> None:
+    path = shelf.inputs[shelf.put_table("p", {"x": [1.0] * 8, "label": [0, 1] * 4})]
+    sound = path.read_bytes()
+    footer = len(sound) - 8 - int.from_bytes(sound[-8:-4], "little")
+    place = sound.index(b"\x16\x10\x19", footer) + 1  # a number of 64 bits, 8 as a zigzag, and then the row groups
+    for announced in (7, 9):
+        path.write_bytes(sound[:place] + bytes([2 * announced]) + sound[place + 1:])
+        with pytest.raises(MalformedParquetError, match=f"announces {announced} rows") as caught:
+            shelf.load("parquet", {"files": "art_p0000000000000000000", "inputs": "x"})
+        assert str(caught.value.param).startswith("/data/train")
+
+
+def test_text_that_is_not_utf_8_is_told(shelf: Shelf) -> None:
+    label = pa.array([b"\xff", b"a"] * 4).view(pa.string())
+    artifact = shelf.put_table("p", {"x": [1.0] * 8, "label": label})
+    with pytest.raises(MalformedParquetError, match="UTF8"):
+        shelf.load("parquet", {"files": artifact, "inputs": "x"})
+
+
 def test_no_rows_are_told(shelf: Shelf) -> None:
     artifact = shelf.put_table("p", {"x": pa.array([], pa.float64()), "label": pa.array([], pa.int64())})
     with pytest.raises(EmptyDataError) as caught:
@@ -376,6 +396,21 @@ def test_what_datasets_did_not_save_is_told(
     with pytest.raises(failure, match=told) as caught:
         shelf.load("hugging_face", {"artifact": artifact, **READ})
     assert str(caught.value.param).startswith("/data/train")
+
+
+def test_texts_that_lie_outside_of_their_column_are_not_read(shelf: Shelf) -> None:
+    info = json.dumps({"features": {"x": 1, "s": 2}}).encode()
+    sound = stream(x=range(8), s=["a", "b"] * 4)
+    ends = struct.pack("<9i", *range(9))
+    broken = sound.replace(ends, ends[:-4] + struct.pack("<i", 2**30))
+    assert broken != sound
+    for content, is_sound in ((sound, True), (broken, False)):
+        artifact = shelf.put("hf", pack({"state.json": STATE, "dataset_info.json": info, "a.arrow": content}))
+        if is_sound:
+            assert shelf.load("hugging_face", {"artifact": artifact, "inputs": "x", "labels": "s"}).label_names
+        else:
+            with pytest.raises(MalformedDatasetError, match="no sound Arrow stream"):
+                shelf.load("hugging_face", {"artifact": artifact, "inputs": "x", "labels": "s"})
 
 
 def flipped(content: bytes, place: int) -> bytes:
