@@ -244,6 +244,7 @@ def test_names_are_those_of_the_training_split_or_the_given_ones(shelf: Shelf) -
         ([[0], [1]] * 4, UnusableArrayError, "multi_label"),
         ([{"a": 1}] * 8, UnusableLabelsError, "no label"),
         (pa.array([None] * 8, pa.int64()), UnusableLabelsError, "no sample has a label"),
+        (pa.array([None] * 8, pa.string()), UnusableLabelsError, "no sample has a label"),
         (pa.array([2**63] * 8, pa.uint64()), UnusableLabelsError, "9223372036854775808 is no class"),
         ([f"id {number}" for number in range(1500)], UnusableLabelsError, "1,500 different texts for 1,500 samples"),
     ],
