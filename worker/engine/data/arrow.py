@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from stillhouse.contract.failures import (
     EmptyDataError,
+    InvalidSpecError,
     MalformedParquetError,
     MissingValuesError,
     StillhouseError,
@@ -20,7 +21,7 @@ from stillhouse.contract.failures import (
     UnusableLabelsError,
     UnusableSoftLabelsError,
 )
-from stillhouse.contract.spec import HuggingFaceSplit, ParquetSplit
+from stillhouse.contract.spec import HuggingFaceSplit, ImageFit, ParquetSplit
 from worker.engine.data.decode import Decoder
 from worker.engine.data.nearest import hint
 from worker.engine.data.raw import RawLabels, RawSplit
@@ -48,6 +49,7 @@ def read_columns(
         if len(types) == 1 and is_encoded(types[0]):
             inputs, fit = decoder.decode(_encoded(whole, split.inputs[0]), num_rows), decoder.fit
         else:
+            _refuse_fit(decoder, split.inputs[0])
             inputs, fit = _fill(whole, num_rows, split.inputs, room), None
         for _ in rows:
             pass
@@ -91,6 +93,13 @@ def _watched(
 def _chained(first: pa.RecordBatch, rest: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     yield first
     yield from rest
+
+
+def _refuse_fit(decoder: Decoder, name: str) -> None:
+    if decoder.fit != ImageFit():
+        raise InvalidSpecError(
+            f"data.image is for encoded images, and column `{name}` holds numbers; leave it out", param="/data/image"
+        )
 
 
 def check_known(names: Iterable[str], known: list[str], param: str) -> None:

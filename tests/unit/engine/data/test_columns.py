@@ -17,6 +17,7 @@ from sklearn.datasets import load_digits
 
 from stillhouse.contract.failures import (
     EmptyDataError,
+    InvalidSpecError,
     MalformedDatasetError,
     MalformedImageError,
     MalformedParquetError,
@@ -182,6 +183,13 @@ def test_columns_that_are_no_inputs_are_told(
     assert caught.value.param in {"/data/train/inputs", "/data/train"}
 
 
+def test_a_fit_of_images_is_refused_for_numbers(shelf: Shelf) -> None:
+    artifact = shelf.put_table("p", {"x": [[1, 2]] * 8, "label": [0, 1] * 4})
+    with pytest.raises(InvalidSpecError, match="`x` holds numbers") as caught:
+        shelf.load("parquet", {"files": artifact, "inputs": "x"}, image={"channels": 3})
+    assert caught.value.param == "/data/image"
+
+
 def test_lists_of_another_length_in_a_later_file_are_told(shelf: Shelf) -> None:
     files = [shelf.put_table(f"p{width}", {"x": [[0] * width] * 4, "label": [0, 1] * 2}) for width in (2, 3)]
     with pytest.raises(UnusableColumnError, match=r"shape \[3\] from row 4 on, and of \[2\] before"):
@@ -317,6 +325,24 @@ FEATURES = datasets.Features({"image": datasets.Image(), "label": datasets.Class
 def saved(start: int, stop: int, labels: Any = LABELS) -> datasets.Dataset:  # noqa: ANN401 - numbers
     rows = {"image": ENCODED[start:stop], "label": labels[start:stop]}
     return datasets.Dataset.from_dict(rows, features=FEATURES)
+
+
+def test_class_names_of_a_parquet_file_that_datasets_wrote_are_read(shelf: Shelf) -> None:
+    labels = np.where(np.arange(60) % 3 == 0, -1, LABELS)
+    saved(0, 60, labels).to_parquet(shelf.folder / "p.parquet")
+    artifact = shelf.put("p", (shelf.folder / "p.parquet").read_bytes())
+    dataset = shelf.load("parquet", {"files": artifact})
+    assert dataset.label_names == NAMES
+    assert dataset.train.samples.mask is not None
+    assert dataset.train.samples.mask.tolist() == (labels >= 0).tolist()
+    assert dataset.train.samples.labels is not None
+    assert dataset.train.samples.labels.tolist() == np.maximum(labels, 0).tolist()
+
+
+@pytest.mark.parametrize("metadata", [b"{", b"[]", b'{"info": 3}', b'{"info": {"features": {"label": 3}}}', b"[" * 99])
+def test_damaged_metadata_are_nobodys_names(shelf: Shelf, metadata: bytes) -> None:
+    table = pa.table({"x": [1.0] * 8, "label": [0, 1] * 4}).replace_schema_metadata({"huggingface": metadata})
+    assert shelf.load("parquet", {"files": shelf.put_table("p", table), "inputs": "x"}).label_names is None
 
 
 def archive(shelf: Shelf, saving: Any, form: str = "tar", **options: Any) -> str:  # noqa: ANN401 - of `datasets`
