@@ -223,6 +223,17 @@ def test_one_column_tells_the_class_of_each_sample(
     assert labels_of(shelf, column) == (labels, mask)
 
 
+def test_categories_of_several_row_groups_are_one_set(shelf: Shelf) -> None:
+    names = [f"c{number % 5}" if number < 300 else f"c{number % 7}" for number in range(600)]
+    artifact = shelf.put_table(
+        "p", {"x": np.zeros(600), "label": pa.array(names).dictionary_encode()}, row_group_size=100
+    )
+    dataset = shelf.load("parquet", {"files": artifact, "inputs": "x"})
+    assert dataset.label_names == [f"c{number}" for number in range(7)]
+    assert dataset.train.samples.labels is not None
+    assert [f"c{number}" for number in dataset.train.samples.labels.tolist()] == names
+
+
 def test_a_declared_number_stands_for_no_label(shelf: Shelf) -> None:
     assert labels_of(shelf, [1, -1, 0, None] * 2, missing_label=-1) == (
         [1, 0, 0, 0] * 2, [True, False, True, False] * 2

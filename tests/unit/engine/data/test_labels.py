@@ -9,7 +9,7 @@ import pytest
 from stillhouse.contract.failures import StillhouseError, UnknownLabelError, UnusableArrayError, UnusableLabelsError
 from stillhouse.contract.spec import JobSpec, LabelKind, label_kind
 from tests.fixtures.datasets import Shelf
-from worker.engine.data.arrow import labels_of
+from worker.engine.data.column_labels import labels_of
 from worker.engine.data.labels import Labels, encode_labels
 from worker.engine.data.raw import RawLabels, RawSplit
 from worker.engine.data.readers import _raw_labels
