@@ -64,6 +64,12 @@ def test_every_link_to_a_file_leads_somewhere(page: str) -> None:
     assert [target for target in targets if "://" not in target and not (folder / target).exists()] == []
 
 
+def test_every_kind_of_data_has_its_row() -> None:
+    kinds = JobSpec.model_json_schema()["properties"]["data"]["discriminator"]["mapping"]
+    page = (ROOT / "docs" / "data.md").read_text()
+    assert sorted(re.findall(r"^\| `(\w+)` \|", page, flags=re.MULTILINE)) == sorted(kinds)
+
+
 def test_every_make_target_of_the_readme_exists() -> None:
     rules = re.findall(r"^([a-z-]+(?: [a-z-]+)*):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
     targets = {target for rule in rules for target in rule.split()}

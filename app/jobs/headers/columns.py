@@ -6,7 +6,7 @@ from typing import Final
 from app.artifacts.inspection.facts import DatasetFolder, HuggingFaceFacts, ParquetFacts
 from app.jobs.headers.stored import MAX_LISTED, NUMBERS, Shape, Stored, check_known, shape_of_images
 from stillhouse.contract.archives import find_folder
-from stillhouse.contract.failures import UnknownFolderError, UnusableColumnError, UnusableLabelsError
+from stillhouse.contract.failures import InvalidSpecError, UnknownFolderError, UnusableColumnError, UnusableLabelsError
 from stillhouse.contract.spec import HuggingFaceSplit, ImageFit, LabelKind, ParquetSplit
 
 _TEXTS: Final = frozenset({"string", "large_string"})
@@ -50,6 +50,11 @@ def shape_of_columns(
         _check_label_columns([columns[name] for name in split.labels], kind, f"{pointer}/labels")
     check_known(split.soft_columns, columns, f"{pointer}/soft_labels")
     types = [columns[name] for name in split.inputs]
+    if fit != ImageFit() and not _is_encoded(types[0]):
+        raise InvalidSpecError(
+            f"image is for encoded images, and column `{split.inputs[0]}` is {types[0]}; leave it out.",
+            param="/data/image",
+        )
     if all(found in NUMBERS for found in types):
         return [len(types)]
     if len(types) == 1 and _is_encoded(types[0]):

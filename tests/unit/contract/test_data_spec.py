@@ -66,6 +66,8 @@ def test_one_name_needs_no_brackets() -> None:
         (spec("csv", delimiter=" "), "/data/delimiter", "Input should be"),
         (spec("csv", numeric=["a"], ignore=["a"]), "/data", "'a' is in numeric and in ignore"),
         (spec("csv", {"labels": "y"}, categorical=["y"]), "/data", "'y' is in categorical and is the label"),
+        (spec("csv", layout="hwc"), "/data", "layout orders the axes of arrays"),
+        (spec("images", layout="hwc"), "/data", "layout orders the axes of arrays"),
         (spec("csv", missing="drop"), "/data/missing", "refuse"),
         (spec("csv") | {"data": {"kind": "tsv"}}, "/data/kind", "unknown kind `tsv`; did you mean `csv`"),
     ],

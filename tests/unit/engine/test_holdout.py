@@ -84,3 +84,9 @@ def test_a_sample_of_several_labels_counts_for_its_rarest() -> None:
     _, held = hold_out(100, rows, fraction=0.2, seed=0)
     assert rows[held].sum(dim=0).tolist() == [18, 6, 2]
     assert int((held >= 90).sum()) == 2
+    rows[:40, 1] = (torch.arange(40) % 2).float()
+    rows[:10, 2], rows[40:, 1] = 1, 0
+    for seed in range(5):  # 5 of the 10 rarest have the second label too, as 15 others have
+        _, held = hold_out(100, rows, fraction=0.2, seed=seed)
+        assert int((rows[held][:, 2] > 0).sum()) == 2
+        assert int(((rows[held][:, 1] > 0) & (rows[held][:, 2] == 0)).sum()) == 3

@@ -135,6 +135,7 @@ REFUSED: list[tuple[JobSpec, type[StillhouseError], str, str]] = [
      "/student/input_shape", r"\[\?, \?, \?\]"),
     (spec("parquet", files("photos"), data=FITTED | {"normalization": {"mean": [0.0, 1.0], "std": [1.0, 1.0]}}),
      InvalidSpecError, "/data/normalization/mean", "3 channels"),
+    (spec("parquet", files("photos", inputs="other"), data=FITTED), InvalidSpecError, "/data/image", "`other` is list"),
     (spec("csv", of("rows", labels="Age")), UnknownColumnError, "/data/train/labels", "did you mean `age`"),
     (spec("csv", of("rows"), data={"ignore": ["identity"]}), UnknownColumnError, "/data/ignore", "`identity`"),
     (spec("csv", of("rows"), data={"categorical": ["town"]}), UnknownColumnError, "/data/categorical", "`town`"),

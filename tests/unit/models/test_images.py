@@ -102,7 +102,7 @@ def test_a_palette_with_transparency_is_read_without_a_warning() -> None:
     palette.putpalette([10, 20, 30, 40, 50, 60])
     palette.putdata([0, 1])
     content = io.BytesIO()
-    palette.save(content, "PNG", transparency=bytes([0, 255]))
+    palette.save(content, "PNG", transparency=bytes([0, 128]))
     assert fit_image(open_image(content.getvalue()), ImageFit()).tolist() == [[[10, 20, 30], [40, 50, 60]]]
 
 

@@ -3,24 +3,24 @@
 Imported only where such a split is read: Arrow starts threads, and the forkserver that preloads the engine has one.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from stillhouse.contract.failures import (
     EmptyDataError,
+    InvalidSpecError,
     MalformedParquetError,
     MissingValuesError,
     StillhouseError,
     UnknownColumnError,
     UnusableColumnError,
-    UnusableLabelsError,
     UnusableSoftLabelsError,
 )
-from stillhouse.contract.spec import HuggingFaceSplit, ParquetSplit
+from stillhouse.contract.spec import HuggingFaceSplit, ImageFit, ParquetSplit
+from worker.engine.data.column_labels import is_number, labels_of
 from worker.engine.data.decode import Decoder
 from worker.engine.data.nearest import hint
 from worker.engine.data.raw import RawLabels, RawSplit
@@ -28,7 +28,6 @@ from worker.engine.data.room import Array, Room
 from worker.engine.data.soft_labels import read_soft_labels
 
 MAX_ROWS = 2**31
-_LISTED = 20
 
 
 def read_columns(
@@ -38,23 +37,24 @@ def read_columns(
     """A split of `num_rows` rows that come in batches. Raises what fits when a column cannot be what it is to be."""
     if num_rows == 0:
         raise EmptyDataError(f"{param} has no rows", param=param)
-    kept = {name: _Kept([]) for name in [*(split.labels or []), *split.soft_columns]}
+    kept: dict[str, list[pa.Array]] = {name: [] for name in [*(split.labels or []), *split.soft_columns]}
     rows = _watched(batches, num_rows, kept)
     first = next(rows)
     check_known(split.inputs, first.schema.names, f"{param}/inputs")
     types = [first.schema.field(name).type for name in split.inputs]
-    whole = _chained(first, rows)
+    whole = itertools.chain([first], rows)
     try:
         if len(types) == 1 and is_encoded(types[0]):
             inputs, fit = decoder.decode(_encoded(whole, split.inputs[0]), num_rows), decoder.fit
         else:
+            _refuse_fit(decoder, split.inputs[0])
             inputs, fit = _fill(whole, num_rows, split.inputs, room), None
         for _ in rows:
             pass
     except StillhouseError as error:
         error.param = error.param or f"{param}/inputs"
         raise
-    columns = {name: pa.concat_arrays(part.arrays) for name, part in kept.items()}
+    columns = {name: pa.concat_arrays(parts) for name, parts in kept.items()}
     labels = _labels(split, columns, param) if split.labels is not None else None
     soft = read_soft_labels(
         split.soft_labels, lambda names: _matrix(columns, names, f"{param}/soft_labels"), num_rows,
@@ -63,15 +63,8 @@ def read_columns(
     return RawSplit(inputs, "uint8" if fit else inputs.dtype.name, labels, soft, image=fit)
 
 
-class _Kept:
-    """The parts of a column that is gathered whole."""
-
-    def __init__(self, arrays: list[pa.Array]) -> None:
-        self.arrays = arrays
-
-
 def _watched(
-    batches: Iterable[pa.RecordBatch], num_rows: int, kept: dict[str, _Kept]
+    batches: Iterable[pa.RecordBatch], num_rows: int, kept: dict[str, list[pa.Array]]
 ) -> Iterator[pa.RecordBatch]:
     """The batches, while labels are gathered from them; exactly as many rows as were announced."""
     count = 0
@@ -80,17 +73,19 @@ def _watched(
         if count > num_rows:
             break
         check_known(kept, batch.schema.names, "")
-        for name, column in kept.items():
-            column.arrays.append(batch.column(name))
+        for name, parts in kept.items():
+            parts.append(batch.column(name))
         if batch.num_rows:
             yield batch
     if count != num_rows:
         raise MalformedParquetError(f"the file announces {num_rows:,} rows and has another number of them")
 
 
-def _chained(first: pa.RecordBatch, rest: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    yield first
-    yield from rest
+def _refuse_fit(decoder: Decoder, name: str) -> None:
+    if decoder.fit != ImageFit():
+        raise InvalidSpecError(
+            f"data.image is for encoded images, and column `{name}` holds numbers; leave it out", param="/data/image"
+        )
 
 
 def check_known(names: Iterable[str], known: list[str], param: str) -> None:
@@ -170,7 +165,7 @@ def numbers(column: pa.Array, name: str, row: int) -> Array:
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         length = _length(column, name, row)
         return numbers(column.flatten(), name, row).reshape(len(column), length, *_inner(column, name, length))
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
+    if is_number(kind):
         values: Array = column.to_numpy(zero_copy_only=False)
         return values
     raise UnusableColumnError(
@@ -198,9 +193,6 @@ def _inner(column: pa.Array, name: str, length: int) -> tuple[int, ...]:
     return numbers(column.slice(0, 1).flatten(), name, 0).shape[1:]
 
 
-# How columns become labels.
-
-
 def _labels(split: ParquetSplit | HuggingFaceSplit, columns: dict[str, pa.Array], param: str) -> RawLabels:
     names = split.labels or []
     try:
@@ -208,96 +200,6 @@ def _labels(split: ParquetSplit | HuggingFaceSplit, columns: dict[str, pa.Array]
     except StillhouseError as error:
         error.param = f"{param}/labels"
         raise
-
-
-def labels_of(columns: list[pa.Array], names: list[str]) -> RawLabels:
-    """Labels of one column, or one for each of several columns. Raises UnusableLabelsError."""
-    if len(columns) > 1:
-        return _of_several(columns, names)
-    column = columns[0]
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    kind = column.type
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return _of_texts(column)
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        return _of_lists(column, names[0])
-    if _is_number(kind):
-        return _of_numbers(column)
-    raise UnusableLabelsError(f"column `{names[0]}` holds {kind}, which is no label")
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
-
-
-def _of_texts(column: pa.Array) -> RawLabels:
-    encoded = column.dictionary_encode()
-    codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
-    return RawLabels(np.maximum(codes, 0), tuple(encoded.dictionary.to_pylist()), known=_known(codes >= 0))
-
-
-def _of_numbers(column: pa.Array) -> RawLabels:
-    valid = column.is_valid().to_numpy(zero_copy_only=False)
-    filled = column.fill_null(False if pa.types.is_boolean(column.type) else 0).to_numpy(zero_copy_only=False)
-    if filled.dtype.kind == "f":
-        valid &= ~np.isnan(filled)
-        filled = np.where(valid, filled, 0)
-    elif filled.dtype.kind == "u" and filled.dtype.itemsize == 8 and len(filled) and filled.max() >= 2**63:  # noqa: PLR2004 - uint64
-        raise UnusableLabelsError(f"label {filled.max()} is no class number")
-    return RawLabels(filled if filled.dtype.kind == "f" else filled.astype(np.int64), known=_known(valid))
-
-
-def _of_several(columns: list[pa.Array], names: list[str]) -> RawLabels:
-    odd = next((name for name, column in zip(names, columns, strict=True) if not _is_number(column.type)), None)
-    if odd is not None:
-        raise UnusableLabelsError(f"column `{odd}` is no column of numbers; of several label columns each is one")
-    parts = [_of_numbers(column) for column in columns]
-    known = np.stack([np.ones(len(part), bool) if part.known is None else part.known for part in parts], axis=1)
-    partly = known.any(axis=1) != known.all(axis=1)
-    if partly.any():
-        raise UnusableLabelsError(f"row {int(partly.argmax()):,} has some of its labels and not all; give all or none")
-    return RawLabels(np.stack([part.values for part in parts], axis=1), known=_known(known[:, 0]))
-
-
-def _of_lists(column: pa.Array, name: str) -> RawLabels:
-    """Rows of numbers where all lists are of one length and cannot be sets; else the labels that apply."""
-    valid = column.is_valid().to_numpy(zero_copy_only=False)
-    present = column.drop_null()
-    values = present.flatten()
-    if values.null_count:
-        raise UnusableLabelsError(f"a list of column `{name}` has a null in it")
-    if pa.types.is_fixed_size_list(column.type):
-        lengths = np.full(len(present), column.type.list_size)
-    else:
-        lengths = present.value_lengths().to_numpy(zero_copy_only=False)
-    items = labels_of([values], [name]) if len(values) else RawLabels(np.empty(0, np.int64))
-    if items.values.ndim > 1 or items.offsets is not None:
-        raise UnusableLabelsError(f"column `{name}` holds lists of lists, which are no labels")
-    if items.names is None and _are_rows(items.values, lengths, is_fixed=pa.types.is_fixed_size_list(column.type)):
-        matrix = np.zeros((len(column), int(lengths[0])), items.values.dtype)
-        matrix[valid] = items.values.reshape(len(present), -1)
-        return RawLabels(matrix, known=_known(valid))
-    if items.values.dtype.kind == "f":
-        raise UnusableLabelsError(f"the lists of column `{name}` are not all of one length")
-    everywhere = np.zeros(len(column), np.int64)
-    everywhere[valid] = lengths
-    offsets = np.concatenate([[0], np.cumsum(everywhere)])
-    return RawLabels(items.values, items.names, offsets, _known(valid))
-
-
-def _are_rows(values: Array, lengths: npt.NDArray[Any], *, is_fixed: bool) -> bool:
-    """Whether lists are vectors of one length rather than sets: a set repeats nothing and holds no fractions."""
-    if len(lengths) == 0 or lengths[0] == 0 or not np.array_equal(lengths, np.full(len(lengths), lengths[0])):
-        return False
-    if is_fixed or values.dtype.kind == "f":
-        return True
-    ordered = np.sort(values.reshape(len(lengths), -1), axis=1)
-    return bool((ordered[:, 1:] == ordered[:, :-1]).any()) and set(np.unique(values)) <= {0, 1}
-
-
-def _known(valid: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_] | None:
-    return None if bool(valid.all()) else valid
 
 
 def _matrix(columns: dict[str, pa.Array], names: list[str], param: str) -> Array:

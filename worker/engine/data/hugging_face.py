@@ -6,11 +6,10 @@ Read without that library: the folder is Arrow streams beside two files of JSON.
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from stillhouse.contract.archives import Member, find_folder, walk
@@ -18,12 +17,11 @@ from stillhouse.contract.failures import MalformedDatasetError, UnknownFolderErr
 from stillhouse.contract.spec import HuggingFaceSplit
 from worker.engine.data.arrow import MAX_ROWS, check_known, read_columns
 from worker.engine.data.decode import Decoder
-from worker.engine.data.raw import RawLabels, RawSplit
+from worker.engine.data.features import with_class_names
+from worker.engine.data.raw import RawSplit
 from worker.engine.data.room import Room
 
 MAX_INFO = 8 * 1024**2
-# As `datasets` marks what has no label, in the test splits of benchmarks.
-_NO_LABEL = -1
 
 
 @dataclass
@@ -47,7 +45,7 @@ def read_hugging_face(
         raise MalformedDatasetError(f"it has {saved.num_rows:,} rows; at most {MAX_ROWS:,} are read", param=param)
     batches = _batches(path, folder, saved, param)
     raw = read_columns(split, batches, saved.num_rows, decoder=decoder, room=room, param=param)
-    return _named(raw, split, saved)
+    return with_class_names(raw, split.labels, saved.features)
 
 
 def _find(split: HuggingFaceSplit, path: Path, name: str, param: str) -> tuple[str, _Saved]:
@@ -118,15 +116,3 @@ def _told(name: str, param: str) -> Iterator[None]:
         raise
     except (pa.ArrowException, OSError, ValueError) as error:
         raise MalformedDatasetError(f"`{name}` is no sound Arrow stream: {error}", param=param) from error
-
-
-def _named(raw: RawSplit, split: HuggingFaceSplit, saved: _Saved) -> RawSplit:
-    """With the class names of a ClassLabel, whose -1 is no label."""
-    feature = saved.features.get(split.labels[0]) if split.labels and len(split.labels) == 1 else None
-    names = feature.get("names") if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" else None
-    if not isinstance(names, list) or raw.labels is None or raw.labels.values.dtype.kind != "i":
-        return raw
-    known = raw.labels.values != _NO_LABEL
-    known &= True if raw.labels.known is None else raw.labels.known
-    labels = RawLabels(np.where(known, raw.labels.values, 0), known=None if known.all() else known)
-    return replace(raw, labels=labels, label_names=tuple(str(name) for name in names))

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 from pyarrow import parquet
@@ -11,6 +12,7 @@ from stillhouse.contract.failures import MalformedParquetError
 from stillhouse.contract.spec import ParquetSplit
 from worker.engine.data.arrow import MAX_ROWS, check_known, read_columns
 from worker.engine.data.decode import Decoder
+from worker.engine.data.features import features_of, with_class_names
 from worker.engine.data.raw import RawSplit
 from worker.engine.data.room import Room
 
@@ -27,6 +29,7 @@ def read_parquet(
     wanted = list(dict.fromkeys([*split.inputs, *(split.labels or []), *split.soft_columns]))
     paths = [inputs[artifact] for artifact in split.files]
     num_rows = 0
+    features: dict[str, Any] = {}
     for number, path in enumerate(paths):
         with _opened(path, f"{param}/files/{number}") as file:
             names = file.schema_arrow.names
@@ -34,10 +37,12 @@ def read_parquet(
             check_known(split.labels or [], names, f"{param}/labels")
             check_known(split.soft_columns, names, f"{param}/soft_labels")
             num_rows += file.metadata.num_rows
+            features = features or features_of(file.schema_arrow.metadata)
     if not 0 <= num_rows <= MAX_ROWS:
         raise MalformedParquetError(f"the files announce {num_rows:,} rows; at most {MAX_ROWS:,} are read", param=param)
     batches = _batches(paths, wanted, param)
-    return read_columns(split, batches, num_rows, decoder=decoder, room=room, param=param)
+    raw = read_columns(split, batches, num_rows, decoder=decoder, room=room, param=param)
+    return with_class_names(raw, split.labels, features)
 
 
 def _batches(paths: list[Path], columns: list[str], param: str) -> Iterator[pa.RecordBatch]:

@@ -25,7 +25,8 @@ from stillhouse.contract.failures import (
 )
 from stillhouse.contract.spec import CsvData, CsvSplit
 from stillhouse.models.table import CategoricalColumn, Column, NumericColumn, Table
-from worker.engine.data.arrow import check_known, labels_of
+from worker.engine.data.arrow import check_known
+from worker.engine.data.column_labels import labels_of
 from worker.engine.data.raw import RawLabels, RawSplit
 from worker.engine.data.room import Array, Room
 from worker.engine.data.soft_labels import read_soft_labels

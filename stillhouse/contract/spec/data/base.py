@@ -196,6 +196,12 @@ class BaseData(Section):
         return self
 
 
+def refuse_layout(data: BaseData) -> None:
+    """Raise ValueError where a layout is given for what has none."""
+    if data.layout != "auto":
+        raise ValueError("layout orders the axes of arrays, and these data have none; leave it out")
+
+
 class PictureData(BaseData):
     """A data set whose images are files of their own: encoded, and of any size."""
 

@@ -1,10 +1,10 @@
 """Images in folders, one folder for each class."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from stillhouse.contract.spec.data.base import FileSplit, PictureData
+from stillhouse.contract.spec.data.base import FileSplit, PictureData, refuse_layout
 
 
 class ImagesSplit(FileSplit):
@@ -31,3 +31,8 @@ class ImagesData(PictureData):
     train: ImagesSplit = Field(description="Samples to train on.")
     validation: ImagesSplit | None = Field(default=None, description="Samples to select the best step on.")
     test: ImagesSplit | None = Field(default=None, description="Samples for the report, touched once, at the end.")
+
+    @model_validator(mode="after")
+    def _has_no_layout(self) -> Self:
+        refuse_layout(self)
+        return self

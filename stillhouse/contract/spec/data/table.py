@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from stillhouse.contract.spec.data.base import BaseData, FileSplit, Name, Names, SoftlyLabelled
+from stillhouse.contract.spec.data.base import BaseData, FileSplit, Name, Names, SoftlyLabelled, refuse_layout
 
 Columns = Annotated[list[Name], Field(max_length=65_536)]
 # As people and their tools write a cell that has no value.
@@ -62,6 +62,7 @@ class CsvData(BaseData):
 
     @model_validator(mode="after")
     def _columns_have_one_role(self) -> Self:
+        refuse_layout(self)
         roles = {"numeric": self.numeric, "categorical": self.categorical, "ignore": self.ignore}
         seen: dict[str, str] = {}
         for role, names in roles.items():

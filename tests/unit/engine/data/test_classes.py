@@ -49,3 +49,15 @@ def test_imbalance_missing_classes_and_missing_labels_are_told(shelf: Shelf) -> 
 def test_ten_to_one_is_unbalanced(shelf: Shelf, largest: int, is_told: bool) -> None:
     codes = [code for _, code, _ in notes(dataset(shelf, [0] * largest + [1, 2], [0, 1, 2]))]
     assert ("classes_unbalanced" in codes) == is_told
+
+
+def test_balanced_sampling_is_told_which_samples_have_no_label(shelf: Shelf) -> None:
+    found = dataset(shelf, [0, -1, 1, 2, -1, 0], [2, 1])
+    assert found.train.classes is not None
+    assert found.train.classes.tolist() == [0, -1, 1, 2, -1, 0]
+    assert found.test is not None
+    assert found.test.classes is not None
+    assert found.test.classes.tolist() == [2, 1]
+    known = found.train.known_labels()
+    assert known is not None
+    assert known.tolist() == [0, 1, 2, 0]

@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from sklearn.datasets import load_digits
 
 from stillhouse.contract.failures import (
     EmptyDataError,
+    InvalidSpecError,
     MalformedDatasetError,
     MalformedImageError,
     MalformedParquetError,
@@ -181,6 +183,13 @@ def test_columns_that_are_no_inputs_are_told(
     assert caught.value.param in {"/data/train/inputs", "/data/train"}
 
 
+def test_a_fit_of_images_is_refused_for_numbers(shelf: Shelf) -> None:
+    artifact = shelf.put_table("p", {"x": [[1, 2]] * 8, "label": [0, 1] * 4})
+    with pytest.raises(InvalidSpecError, match="`x` holds numbers") as caught:
+        shelf.load("parquet", {"files": artifact, "inputs": "x"}, image={"channels": 3})
+    assert caught.value.param == "/data/image"
+
+
 def test_lists_of_another_length_in_a_later_file_are_told(shelf: Shelf) -> None:
     files = [shelf.put_table(f"p{width}", {"x": [[0] * width] * 4, "label": [0, 1] * 2}) for width in (2, 3)]
     with pytest.raises(UnusableColumnError, match=r"shape \[3\] from row 4 on, and of \[2\] before"):
@@ -214,6 +223,17 @@ def test_one_column_tells_the_class_of_each_sample(
     assert labels_of(shelf, column) == (labels, mask)
 
 
+def test_categories_of_several_row_groups_are_one_set(shelf: Shelf) -> None:
+    names = [f"c{number % 5}" if number < 300 else f"c{number % 7}" for number in range(600)]
+    artifact = shelf.put_table(
+        "p", {"x": np.zeros(600), "label": pa.array(names).dictionary_encode()}, row_group_size=100
+    )
+    dataset = shelf.load("parquet", {"files": artifact, "inputs": "x"})
+    assert dataset.label_names == [f"c{number}" for number in range(7)]
+    assert dataset.train.samples.labels is not None
+    assert [f"c{number}" for number in dataset.train.samples.labels.tolist()] == names
+
+
 def test_a_declared_number_stands_for_no_label(shelf: Shelf) -> None:
     assert labels_of(shelf, [1, -1, 0, None] * 2, missing_label=-1) == (
         [1, 0, 0, 0] * 2, [True, False, True, False] * 2
@@ -243,6 +263,7 @@ def test_names_are_those_of_the_training_split_or_the_given_ones(shelf: Shelf) -
         ([[0], [1]] * 4, UnusableArrayError, "multi_label"),
         ([{"a": 1}] * 8, UnusableLabelsError, "no label"),
         (pa.array([None] * 8, pa.int64()), UnusableLabelsError, "no sample has a label"),
+        (pa.array([None] * 8, pa.string()), UnusableLabelsError, "no sample has a label"),
         (pa.array([2**63] * 8, pa.uint64()), UnusableLabelsError, "9223372036854775808 is no class"),
         ([f"id {number}" for number in range(1500)], UnusableLabelsError, "1,500 different texts for 1,500 samples"),
     ],
@@ -282,6 +303,25 @@ def test_a_file_with_broken_metadata_is_told(shelf: Shelf) -> None:
         assert str(caught.value.param).startswith("/data/train")
 
 
+def test_a_footer_that_announces_another_number_of_rows_is_told(shelf: Shelf) -> None:
+    path = shelf.inputs[shelf.put_table("p", {"x": [1.0] * 8, "label": [0, 1] * 4})]
+    sound = path.read_bytes()
+    footer = len(sound) - 8 - int.from_bytes(sound[-8:-4], "little")
+    place = sound.index(b"\x16\x10\x19", footer) + 1  # a number of 64 bits, 8 as a zigzag, and then the row groups
+    for announced in (7, 9):
+        path.write_bytes(sound[:place] + bytes([2 * announced]) + sound[place + 1:])
+        with pytest.raises(MalformedParquetError, match=f"announces {announced} rows") as caught:
+            shelf.load("parquet", {"files": "art_p0000000000000000000", "inputs": "x"})
+        assert str(caught.value.param).startswith("/data/train")
+
+
+def test_text_that_is_not_utf_8_is_told(shelf: Shelf) -> None:
+    label = pa.array([b"\xff", b"a"] * 4).view(pa.string())
+    artifact = shelf.put_table("p", {"x": [1.0] * 8, "label": label})
+    with pytest.raises(MalformedParquetError, match="UTF8"):
+        shelf.load("parquet", {"files": artifact, "inputs": "x"})
+
+
 def test_no_rows_are_told(shelf: Shelf) -> None:
     artifact = shelf.put_table("p", {"x": pa.array([], pa.float64()), "label": pa.array([], pa.int64())})
     with pytest.raises(EmptyDataError) as caught:
@@ -296,6 +336,24 @@ FEATURES = datasets.Features({"image": datasets.Image(), "label": datasets.Class
 def saved(start: int, stop: int, labels: Any = LABELS) -> datasets.Dataset:  # noqa: ANN401 - numbers
     rows = {"image": ENCODED[start:stop], "label": labels[start:stop]}
     return datasets.Dataset.from_dict(rows, features=FEATURES)
+
+
+def test_class_names_of_a_parquet_file_that_datasets_wrote_are_read(shelf: Shelf) -> None:
+    labels = np.where(np.arange(60) % 3 == 0, -1, LABELS)
+    saved(0, 60, labels).to_parquet(shelf.folder / "p.parquet")
+    artifact = shelf.put("p", (shelf.folder / "p.parquet").read_bytes())
+    dataset = shelf.load("parquet", {"files": artifact})
+    assert dataset.label_names == NAMES
+    assert dataset.train.samples.mask is not None
+    assert dataset.train.samples.mask.tolist() == (labels >= 0).tolist()
+    assert dataset.train.samples.labels is not None
+    assert dataset.train.samples.labels.tolist() == np.maximum(labels, 0).tolist()
+
+
+@pytest.mark.parametrize("metadata", [b"{", b"[]", b'{"info": 3}', b'{"info": {"features": {"label": 3}}}', b"[" * 99])
+def test_damaged_metadata_are_nobodys_names(shelf: Shelf, metadata: bytes) -> None:
+    table = pa.table({"x": [1.0] * 8, "label": [0, 1] * 4}).replace_schema_metadata({"huggingface": metadata})
+    assert shelf.load("parquet", {"files": shelf.put_table("p", table), "inputs": "x"}).label_names is None
 
 
 def archive(shelf: Shelf, saving: Any, form: str = "tar", **options: Any) -> str:  # noqa: ANN401 - of `datasets`
@@ -376,6 +434,21 @@ def test_what_datasets_did_not_save_is_told(
     with pytest.raises(failure, match=told) as caught:
         shelf.load("hugging_face", {"artifact": artifact, **READ})
     assert str(caught.value.param).startswith("/data/train")
+
+
+def test_texts_that_lie_outside_of_their_column_are_not_read(shelf: Shelf) -> None:
+    info = json.dumps({"features": {"x": 1, "s": 2}}).encode()
+    sound = stream(x=range(8), s=["a", "b"] * 4)
+    ends = struct.pack("<9i", *range(9))
+    broken = sound.replace(ends, ends[:-4] + struct.pack("<i", 2**30))
+    assert broken != sound
+    for content, is_sound in ((sound, True), (broken, False)):
+        artifact = shelf.put("hf", pack({"state.json": STATE, "dataset_info.json": info, "a.arrow": content}))
+        if is_sound:
+            assert shelf.load("hugging_face", {"artifact": artifact, "inputs": "x", "labels": "s"}).label_names
+        else:
+            with pytest.raises(MalformedDatasetError, match="no sound Arrow stream"):
+                shelf.load("hugging_face", {"artifact": artifact, "inputs": "x", "labels": "s"})
 
 
 def flipped(content: bytes, place: int) -> bytes:

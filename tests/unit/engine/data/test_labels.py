@@ -16,7 +16,7 @@ from stillhouse.contract.failures import (
 )
 from stillhouse.contract.spec import JobSpec, LabelKind, label_kind
 from tests.fixtures.datasets import Shelf
-from worker.engine.data.arrow import labels_of
+from worker.engine.data.column_labels import labels_of
 from worker.engine.data.labels import Labels, encode_labels
 from worker.engine.data.raw import RawLabels, RawSplit
 from worker.engine.data.readers import _raw_labels
@@ -69,6 +69,7 @@ def test_a_task_tells_what_its_labels_are(task: str | None, kind: str) -> None:
         (columns([[1, 0, 0], [0, 0, 1], [1, 1, 1]]), [[1, 0, 0], [0, 0, 1], [1, 1, 1]]),
         (columns([[2, 0], [], [1]]), [[1, 0, 1], [0, 0, 0], [0, 1, 0]]),
         (columns([[0, 1], [1, 0], [1, 0]]), [[1, 1], [1, 1], [1, 1]]),
+        (columns([[2, 2], [1, 1], [0, 2]]), [[0, 0, 1], [0, 1, 0], [1, 0, 1]]),
         (columns([["b", "a"], [], ["c"]]), [[1, 1, 0], [0, 0, 0], [0, 0, 1]]),
     ],
 )

@@ -190,13 +190,14 @@ def test_rows_beyond_one_block_and_beyond_memory_are_read_alike(
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("worker.engine.data.table.BLOCK_BYTES", 64)
-    text = "x,c,label\n" + "".join(f"{row}.5,{'ab'[row % 2]},{row % 3}\n" for row in range(200))
+    names = ('"a\nb, and more of it"', "b")
+    text = "x,c,label\n" + "".join(f"{row}.5,{names[row % 2]},{row % 3}\n" for row in range(200))
     spec = shelf.spec("csv", {"artifact": shelf.put("rows", text.encode())})
     in_memory, mapped = (load_dataset(spec, shelf.inputs, shelf.folder, budget=budget) for budget in (10**6, 100))
     assert (in_memory.train.samples.is_mapped, mapped.train.samples.is_mapped) == (False, True)
     assert in_memory.train.samples.raw.tolist() == [[row + 0.5, 1 - row % 2, row % 2] for row in range(200)]
     assert torch.equal(mapped.train.samples.raw, in_memory.train.samples.raw)
     assert mapped.preprocessing == in_memory.preprocessing
-    broken = shelf.put("broken", (text + "1,a\n").encode())
+    broken = shelf.put("broken", (text.replace("a\nb", "a") + "1,a\n").encode())
     with pytest.raises(MalformedCsvError, match="line 202 has 2 cells"):
         shelf.load("csv", {"artifact": broken})
