@@ -7,8 +7,10 @@ import torch
 
 from stillhouse.contract.events import Finished, Noted, Stopped, TrainerEvent
 from stillhouse.contract.failures import OutOfMemoryError
+from stillhouse.contract.lending import LabelStore
 from stillhouse.contract.spec import JobSpec, TrainTeacher
 from stillhouse.contract.status import Phase, Request
+from worker.engine.answers import Answers
 from worker.engine.architectures import build_fitted
 from worker.engine.checkpoint import Keeper, Snapshot, environment, read_snapshot
 from worker.engine.comparison import compare
@@ -21,7 +23,7 @@ from worker.engine.prepared import Prepared
 from worker.engine.profile import Journey
 from worker.engine.rehearsal import rehearse
 from worker.engine.requests import Requested, StopRequestedError
-from worker.engine.softlabels import label_softly
+from worker.engine.softlabels import Desk, LabelFolder, Labelled, join, label_softly, num_chunks
 from worker.engine.state import TrainingState
 from worker.engine.teachers import Teacher, trained_teacher
 from worker.engine.threads import num_threads_for, threads_for
@@ -37,13 +39,14 @@ def run(
     checkpoint: Path | None,
     device: str,
     requested: Callable[[], Request | None],
+    labels: LabelStore | None = None,
 ) -> Iterator[TrainerEvent]:
     """Do the job, from the checkpoint if there is one, and tell what happens. Ends with Finished or Stopped.
 
-    `inputs` holds the file of each artifact that the spec names; everything written goes below `scratch`. Raises a
-    StillhouseError where the job cannot go on.
+    `inputs` holds the file of each artifact that the spec names; everything written goes below `scratch`, and soft
+    labels are kept there too where no store of `labels` is given. Raises a StillhouseError where the job cannot go on.
     """
-    job = Job(spec, inputs, scratch, device=device, requested=requested)
+    job = Job(spec, inputs, scratch, device=device, requested=requested, labels=labels)
     try:
         yield from job.train(checkpoint)
         yield from job.conclude()
@@ -61,9 +64,12 @@ class Job:
     """One job on its way. What an earlier attempt finished is taken from its checkpoint."""
 
     def __init__(
-        self, spec: JobSpec, inputs: Mapping[str, Path], scratch: Path, *, device: str, requested: Requested
+        self, spec: JobSpec, inputs: Mapping[str, Path], scratch: Path, *, device: str, requested: Requested,
+        labels: LabelStore | None = None,
     ) -> None:
         self.spec, self.inputs, self.scratch, self.device, self.requested = spec, inputs, scratch, device, requested
+        self.labels: LabelStore = labels or LabelFolder(scratch / "soft_labels", inputs)
+        self.answers: Answers | None = None
         self.journey = Journey({})
         self.keeper = Keeper(scratch, self.journey, seconds=spec.training.checkpoint_seconds, device=device)
         self.snapshot = Snapshot({}, {})
@@ -79,7 +85,7 @@ class Job:
             yield from self._train(courses.teacher())
         self.teacher = self.prepared.teacher or self.trained_teacher()
         yield from self._label(courses)
-        yield from self._train(courses.student(self.teacher, self.keeper.soft_labels))
+        yield from self._train(courses.student(self.teacher, self.keeper.soft_labels, self.answers))
         if self.spec.trains_control:
             yield from self._train(courses.control(self.keeper.soft_labels))
 
@@ -156,12 +162,26 @@ class Job:
         return trained_teacher(model, architecture, self.prepared.dataset)
 
     def _label(self, courses: Courses) -> Iterator[TrainerEvent]:
-        parts = courses.labelled_parts()
-        if any(part.name not in self.keeper.soft_labels for part in parts):
-            yield from label_softly(
-                self.teacher, parts, requested=self.requested, keeper=self.keeper, journey=self.journey,
-                device=self.device,
-            )
+        """Have the teacher's answers about every split that it labels once."""
+        expected = self.journey.expected.get(Phase.SOFT_LABELS, 0.0)
+        desk = Desk(
+            self.teacher, self.teacher.module if isinstance(self.spec.teacher, TrainTeacher) else None,
+            courses.images, self.labels, self.scratch, self.device, expected / num_chunks(courses.labelled()),
+            self.requested, self.keeper, self.journey,
+        )
+        found = yield from label_softly([split for split in courses.labelled() if self._lacks(split)], self.spec, desk)
+        for name, views in found.items():
+            if name == self.prepared.dataset.train.name:
+                self.answers = courses.stored(views)
+            else:
+                self.keeper.soft_labels[name] = join(views[0]).widen().to(self.device)
+
+    def _lacks(self, split: Labelled) -> bool:
+        """Whether the split's soft labels are still needed; a training that has ended needs none."""
+        if split.part is not self.prepared.dataset.train:
+            return split.part.name not in self.keeper.soft_labels
+        facts, _ = self.snapshot.training(Phase.DISTILLING) or ({}, {})
+        return not facts.get("ended", False)
 
     def _stop_if_requested(self, phase: Phase) -> Iterator[TrainerEvent]:
         if request := self.requested():

@@ -12,9 +12,11 @@ from worker.engine.course import Learner
 from worker.engine.data import Dataset, load_dataset
 from worker.engine.memory import check_training_memory
 from worker.engine.prepared import Prepared, student_metric, teacher_metric
+from worker.engine.softlabels import Cost, LabelMode, decide
 from worker.engine.students import fit_student
 from worker.engine.tasks import Task, task_of
 from worker.engine.teachers import Teacher, load_teacher, trained_teacher
+from worker.engine.threads import count_flops
 
 
 def prepare(spec: JobSpec, inputs: Mapping[str, Path], device: str) -> Prepared:
@@ -44,6 +46,7 @@ def prepare(spec: JobSpec, inputs: Mapping[str, Path], device: str) -> Prepared:
         teacher=teacher,
         metric=student_metric(spec, task),
         batch_size=min(spec.training.batch_size, len(dataset.train.ids)),
+        mode=_decide_mode(spec, dataset, student, teacher_architecture, num_classes),
     )
 
 
@@ -58,6 +61,17 @@ def untrained(prepared: Prepared, device: str) -> Teacher:
     assert prepared.teacher_architecture is not None  # noqa: S101 - asked where it is to be trained
     model = build_fitted(prepared.teacher_architecture, device)
     return trained_teacher(model, prepared.teacher_architecture, prepared.dataset)
+
+
+def _decide_mode(
+    spec: JobSpec, dataset: Dataset, student: Architecture, teacher: Architecture | None, num_outputs: int
+) -> LabelMode:
+    return decide(spec, Cost(
+        num_samples=len(dataset.train.ids),
+        num_outputs=num_outputs,
+        student_flops=3 * count_flops(student, 1),  # forward, and twice that to go back
+        teacher_flops=count_flops(teacher, 1) if teacher else None,
+    ))
 
 
 def _num_classes(spec: JobSpec, task: Task, dataset: Dataset, teacher: Teacher | None) -> int:

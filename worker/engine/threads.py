@@ -16,11 +16,11 @@ SMALL_STEP_FLOPS = 250e6
 
 def count_step_flops(student: Architecture, teacher: Architecture | None, batch_size: int) -> int:
     """Floating-point operations of one step: forward, twice that to go back, and a teacher that answers each batch."""
-    return 3 * _count_flops(student, batch_size) + (_count_flops(teacher, batch_size) if teacher else 0)
+    return 3 * count_flops(student, batch_size) + (count_flops(teacher, batch_size) if teacher else 0)
 
 
-def _count_flops(architecture: Architecture, batch_size: int) -> int:
-    """Of a complete architecture, forward."""
+def count_flops(architecture: Architecture, batch_size: int) -> int:
+    """Floating-point operations of one pass of a complete architecture, forward only."""
     shape = architecture.input_shape or ()
     with torch.device("meta"):
         model = build(architecture, input_shape=shape, num_classes=architecture.num_classes or 0)

@@ -7,6 +7,7 @@ from stillhouse.contract.spec.export import Export
 from stillhouse.contract.spec.job import JobSpec
 from stillhouse.contract.spec.logit_terms import CrossEntropy, Kl, Mse
 from stillhouse.contract.spec.objective import Objective, Term, usual_objective
+from stillhouse.contract.spec.soft_labels import AutoSoftLabels, OnlineSoftLabels, SoftLabels, ViewedSoftLabels
 from stillhouse.contract.spec.student import Student
 from stillhouse.contract.spec.task import ImageClassification, TabularClassification, Task
 from stillhouse.contract.spec.teacher import CheckpointTeacher, Teacher, TrainTeacher
@@ -30,9 +31,10 @@ from stillhouse.contract.spec.training import (
 )
 
 __all__ = [
-    "Adam", "AdamW", "Architecture", "ArtifactId", "Augmentation", "CheckpointTeacher", "Cnn", "Constant", "Cosine",
-    "CrossEntropy", "Data", "EarlyStopping", "Export", "Flip", "IdxData", "IdxSplit", "ImageClassification",
-    "JobSpec", "Kl", "LayerPair", "Mlp", "Mse", "Normalization", "NpzData", "NpzSplit", "Objective", "OneCycle",
-    "Optimizer", "Schedule", "Section", "Sgd", "Shift", "Split", "Step", "Student", "TabularClassification", "Task",
-    "Teacher", "Term", "TrainTeacher", "Training", "Transform", "usual_objective",
+    "Adam", "AdamW", "Architecture", "ArtifactId", "Augmentation", "AutoSoftLabels", "CheckpointTeacher", "Cnn",
+    "Constant", "Cosine", "CrossEntropy", "Data", "EarlyStopping", "Export", "Flip", "IdxData", "IdxSplit",
+    "ImageClassification", "JobSpec", "Kl", "LayerPair", "Mlp", "Mse", "Normalization", "NpzData", "NpzSplit",
+    "Objective", "OneCycle", "OnlineSoftLabels", "Optimizer", "Schedule", "Section", "Sgd", "Shift", "SoftLabels",
+    "Split", "Step", "Student", "TabularClassification", "Task", "Teacher", "Term", "TrainTeacher", "Training",
+    "Transform", "ViewedSoftLabels", "usual_objective",
 ]

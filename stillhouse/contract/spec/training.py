@@ -146,7 +146,7 @@ class Training(Section):
         "export that.",
     )
     augmentation: Augmentation | None = Field(
-        default=None, description="Random changes to images. The teacher then labels every batch as it comes."
+        default=None, description="Random changes to images. `soft_labels` says when the teacher sees them."
     )
     early_stopping: EarlyStopping | None = Field(default=None, description="Stop before the last epoch.")
     evaluate_every: int = Field(default=1, ge=1, le=100_000, description="Epochs between evaluations on validation.")

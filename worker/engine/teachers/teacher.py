@@ -1,7 +1,7 @@
 """A model to learn from."""
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +45,12 @@ class Teacher(Protocol):
     def num_parameters(self) -> int | None:
         """Number of values that were learned; None where nobody knows."""
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What answers depend on beside the teacher's section of the spec and its files, as JSON: backend, precision,
+        architecture, and how it reads samples. A part of the keys of its soft labels.
+        """
+
     def answer(self, arranged: Tensor, ids: Tensor) -> Tensor:
         """Outputs (N, num_outputs), or (N, M, num_outputs) of M members, float32, of raw arranged samples (N, ...).
 
@@ -76,6 +82,14 @@ class NetworkTeacher:
     def num_parameters(self) -> int:
         """Number of trainable values."""
         return count_parameters(self.module)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """A complete architecture, in float32, that reads as its preprocessing says."""
+        return {
+            "backend": "torch", "precision": "float32", "architecture": self.architecture.model_dump(mode="json"),
+            "preprocessing": self.preprocessing.model_dump(mode="json"),
+        }
 
     @torch.no_grad()
     def answer(self, arranged: Tensor, ids: Tensor) -> Tensor:
