@@ -8,6 +8,8 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+import torch
+
 from benchmarks.mnist import FILES, TEACHER, job_spec
 from benchmarks.results import publish
 from stillhouse.contract.report import Report
@@ -26,7 +28,7 @@ def train(spec: JobSpec, inputs: dict[str, Path], labels: LabelFolder) -> Report
     Training so small a student takes one thread, whatever the machine has.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        job = Job(spec, inputs, Path(scratch), device="cpu", requested=lambda: None, labels=labels)
+        job = Job(spec, inputs, Path(scratch), device="cpu", requested=lambda: None, store=labels)
         for _ in job.train(None):
             pass
         return compare(spec, job.prepared, job.teacher, job.keeper, "cpu").report(job.journey.seconds())

@@ -6,9 +6,12 @@ import threading
 from app import queue
 from app.artifacts import service as artifacts
 from app.jobs import life
+from app.soft_labels import service as soft_labels
 from worker import pulse
 from worker.lease import OUTAGES
 from worker.workshop import Workshop
+
+DAY = 24 * 3600.0
 
 log = logging.getLogger(__name__)
 
@@ -38,12 +41,23 @@ def ring_again(shop: Workshop) -> None:
         queue.ring(shop.settings.broker_url, name, job_id)
 
 
+def evict(shop: Workshop) -> None:
+    """Drop soft labels that were not used for too long or take too much room, but none that a job uses."""
+    with shop.db.writing() as session:
+        dropped = soft_labels.evict(
+            session, unused_seconds=shop.settings.soft_label_days * DAY, max_bytes=shop.settings.soft_label_bytes
+        )
+    if dropped:
+        log.info("soft labels: %d dropped", dropped)
+
+
 def _rounds(shop: Workshop) -> None:
     pause = 0.0
     while not shop.draining.wait(pause):
         try:
             reap(shop)
             ring_again(shop)
+            evict(shop)
             artifacts.sweep(shop.db, shop.stores)
             pulse.beat(shop.settings)
             pause = shop.settings.reap_seconds

@@ -10,7 +10,7 @@ from worker.engine.features import Tap
 from worker.engine.softlabels import Rows, join
 from worker.engine.teachers import Teacher
 
-# Up to this size stored soft labels are kept widened on the device, as float32. Not a setting, and no bits depend on it.
+# Up to this size stored soft labels are kept widened on the device, as float32. No bits depend on it.
 MAX_READY_BYTES = 2 * 1024**3
 
 

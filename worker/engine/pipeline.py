@@ -39,14 +39,14 @@ def run(
     checkpoint: Path | None,
     device: str,
     requested: Callable[[], Request | None],
-    labels: LabelStore | None = None,
+    store: LabelStore | None = None,
 ) -> Iterator[TrainerEvent]:
     """Do the job, from the checkpoint if there is one, and tell what happens. Ends with Finished or Stopped.
 
     `inputs` holds the file of each artifact that the spec names; everything written goes below `scratch`, and soft
-    labels are kept there too where no store of `labels` is given. Raises a StillhouseError where the job cannot go on.
+    labels are kept there too where no `store` is given. Raises a StillhouseError where the job cannot go on.
     """
-    job = Job(spec, inputs, scratch, device=device, requested=requested, labels=labels)
+    job = Job(spec, inputs, scratch, device=device, requested=requested, store=store)
     try:
         yield from job.train(checkpoint)
         yield from job.conclude()
@@ -65,10 +65,10 @@ class Job:
 
     def __init__(
         self, spec: JobSpec, inputs: Mapping[str, Path], scratch: Path, *, device: str, requested: Requested,
-        labels: LabelStore | None = None,
+        store: LabelStore | None = None,
     ) -> None:
         self.spec, self.inputs, self.scratch, self.device, self.requested = spec, inputs, scratch, device, requested
-        self.labels: LabelStore = labels or LabelFolder(scratch / "soft_labels", inputs)
+        self.store: LabelStore = store or LabelFolder(scratch / "soft_labels", inputs)
         self.answers: Answers | None = None
         self.journey = Journey({})
         self.keeper = Keeper(scratch, self.journey, seconds=spec.training.checkpoint_seconds, device=device)
@@ -166,7 +166,7 @@ class Job:
         expected = self.journey.expected.get(Phase.SOFT_LABELS, 0.0)
         desk = Desk(
             self.teacher, self.teacher.module if isinstance(self.spec.teacher, TrainTeacher) else None,
-            courses.images, self.labels, self.scratch, self.device, expected / num_chunks(courses.labelled()),
+            courses.images, self.store, self.scratch, self.device, expected / num_chunks(courses.labelled()),
             self.requested, self.keeper, self.journey,
         )
         found = yield from label_softly([split for split in courses.labelled() if self._lacks(split)], self.spec, desk)

@@ -63,7 +63,7 @@ def test_what_is_left_out_is_inferred(lesson: Lesson) -> None:
         Phase.SOFT_LABELS, Phase.DISTILLING, Phase.CONTROL, Phase.EVALUATING, Phase.EXPORTING
     }
     assert all(seconds > 0 for seconds in expected.values())
-    note, mode = found.notes()
+    note, _ = found.notes()
     assert note.data["num_classes"] == 3
 
 

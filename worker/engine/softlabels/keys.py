@@ -1,9 +1,9 @@
 """What a shard of soft labels is called: the digest of all that goes into it.
 
 A key can be too narrow, and then labels are made twice; never too wide, or a job would learn from another's teacher.
-So everything of the spec's sections is in it but what `LEFT_OUT` names, and a test knows every field there is. Artifacts
-stand in it by the digests of their bytes. What the student is, what it minimises, how long and with which seed it
-learns is no part of it.
+So everything of the spec's sections is in it but what `LEFT_OUT` names, and a test knows every field there is.
+Artifacts stand in it by the digests of their bytes. What the student is, what it minimises, how long and with which
+seed it learns is no part of it.
 
 A teacher that the job trains itself is known by its weights: jobs that trained the same one, bit for bit, share its
 labels, and whatever else went into the training need not be told.
@@ -93,7 +93,7 @@ def teacher_part(spec: JobSpec, digests: Mapping[str, str], trained: nn.Module |
         assert trained is not None  # noqa: S101 - labels are asked for when it has been trained
         return {"kind": spec.teacher.kind, "weights": digest_of_tensors(trained.state_dict())}
     section = spec.teacher.model_dump(mode="json", exclude=set(LEFT_OUT["teacher"]))
-    return _with_digests(section, spec, digests)
+    return _with_digests(section, digests)
 
 
 def data_part(spec: JobSpec, split: str, digests: Mapping[str, str]) -> dict[str, Any]:
@@ -101,7 +101,7 @@ def data_part(spec: JobSpec, split: str, digests: Mapping[str, str]) -> dict[str
     section = spec.data.model_dump(mode="json", exclude=set(LEFT_OUT["data"]))
     read = getattr(spec.data, split) or spec.data.train
     part = section | {"split": read.model_dump(mode="json", exclude=set(LEFT_OUT["split"]))}
-    return _with_digests(part, spec, digests)
+    return _with_digests(part, digests)
 
 
 def augmentation_part(augmentation: Augmentation | None) -> dict[str, Any] | None:
@@ -137,15 +137,18 @@ def digest_of_tensors(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _with_digests(part: Any, spec: JobSpec, digests: Mapping[str, str]) -> Any:  # noqa: ANN401 - JSON in, JSON out
+def _with_digests(part: dict[str, Any], digests: Mapping[str, str]) -> dict[str, Any]:
     """The same, with the digest of its bytes in the place of every artifact's id."""
-    named = set(spec.artifacts().values())
-    if isinstance(part, dict):
-        return {name: _with_digests(value, spec, digests) for name, value in part.items()}
-    if isinstance(part, list):
-        return [_with_digests(value, spec, digests) for value in part]
-    # No string of the spec can be taken for a digest.
-    return {"sha256": digests[part]} if isinstance(part, str) and part in named else part
+
+    def replaced(value: Any) -> Any:  # noqa: ANN401 - JSON in, JSON out
+        if isinstance(value, dict):
+            return {name: replaced(inner) for name, inner in value.items()}
+        if isinstance(value, list):
+            return [replaced(inner) for inner in value]
+        # An object, so that no string of the spec can be taken for a digest.
+        return {"sha256": digests[value]} if isinstance(value, str) and value in digests else value
+
+    return {name: replaced(value) for name, value in part.items()}
 
 
 def _digest_of_code() -> str:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from stillhouse.contract.events import Noted, Progressed, SoftLabelsSaved, TrainerEvent
 from stillhouse.contract.failures import NonFiniteSoftLabelsError
-from stillhouse.contract.lending import MAX_WANTED, LabelStore, Lent, Wanted
+from stillhouse.contract.lending import MAX_WANTED, LabelStore, Wanted
 from stillhouse.contract.spec import JobSpec
 from stillhouse.contract.status import Phase
 from worker.engine.checkpoint import Keeper

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+
 from torch import Tensor, nn
 
 from stillhouse.contract.lending import LabelStore

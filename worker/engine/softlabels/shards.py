@@ -1,7 +1,7 @@
 """Soft labels as a file holds them: a shard is what the teacher says of consecutive samples of a split, in one view.
 
-Logits z are held as float16 of z - max(z), with the float32 maximum of each row beside them (of each member's row, of an
-ensemble), and read back as their float32 sum. The largest entry comes back exactly. Another comes back within
+Logits z are held as float16 of z - max(z), with the float32 maximum of each row beside them (of each member's row, of
+an ensemble), and read back as their float32 sum. The largest entry comes back exactly. Another comes back within
 `2**-11 * (max(z) - z) + 2**-24 * (max(z) - z + 2 * max|z|)`, or 2**-25 more where it is closer to the maximum than
 6e-5; what lies more than 65,504 below the maximum is held at 65,504 below. Teachers that give probabilities answer in
 their logarithms and are held alike, so the floor of a probability is the teacher's own. Outputs of a regression or an

@@ -47,8 +47,9 @@ class Teacher(Protocol):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What answers depend on beside the teacher's section of the spec and its files, as JSON: backend, precision,
-        architecture, and how it reads samples. A part of the keys of its soft labels.
+        """Backend, precision, architecture, how it reads samples: what answers depend on beside section and files.
+
+        Plain JSON, and a part of the keys of its soft labels.
         """
 
     def answer(self, arranged: Tensor, ids: Tensor) -> Tensor:
