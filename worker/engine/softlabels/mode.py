@@ -1,7 +1,7 @@
 """When the teacher is asked, as the spec says or, where it leaves that open, by what costs less."""
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from stillhouse.contract.events import Noted
 from stillhouse.contract.spec import JobSpec, OnlineSoftLabels, ViewedSoftLabels
@@ -12,8 +12,7 @@ MAX_AUTO_BYTES: Final = 4 * 1024**3
 _BYTES_PER_OUTPUT: Final = 2  # of a float16
 
 
-@dataclass(frozen=True)
-class Cost:
+class Cost(NamedTuple):
     """What the decision weighs. Operations, not seconds: the number of views decides the weights."""
 
     num_samples: int
