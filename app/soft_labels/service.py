@@ -115,20 +115,20 @@ def _excess(session: Session, owner: str, excess: int, chosen: set[str]) -> list
 
 
 def _count_uses(session: Session, job: JobRow, ready: dict[str, ArtifactRow]) -> float:
-    """Make the shards inputs of the job; the seconds that those which are new to it took to make."""
+    """Make the shards inputs of the job; the seconds that they took to make."""
     if not ready:
         return 0.0
     rows = session.scalars(queries.several_for_change(job.owner, list(ready))).all()
-    new = set(_hold(session, job.id, [artifact.id for artifact in ready.values()]))
+    # Not what it made: that it holds since.
+    new = _hold(session, job.id, [artifact.id for artifact in ready.values()])
     session.execute(
         update(SoftLabelsRow)
         .where(SoftLabelsRow.owner == job.owner, SoftLabelsRow.key.in_(list(ready)))
         .values(last_used_at=now())
     )
-    used = [row for row in rows if row.artifact_id in new and row.maker_job_id != job.id]
     session.execute(
         update(SoftLabelsRow)
-        .where(SoftLabelsRow.owner == job.owner, SoftLabelsRow.key.in_([row.key for row in used]))
+        .where(SoftLabelsRow.owner == job.owner, SoftLabelsRow.artifact_id.in_(new))
         .values(num_uses=SoftLabelsRow.num_uses + 1)
     )
     return sum(row.seconds for row in rows)

@@ -221,6 +221,19 @@ def test_what_a_job_uses_stays_however_old_and_large(desk: Desk) -> None:
     assert evict(desk, max_bytes=1) == 1
 
 
+def test_room_that_is_in_use_is_made_elsewhere(desk: Desk) -> None:
+    maker = claimed(desk)
+    for number, key in enumerate(KEYS[:4]):
+        make(desk, maker, key, size=100)
+        age(desk, key, 1000 - number)
+    end(desk, maker)
+    lend(desk, claimed(desk), KEYS[:2])
+    for number, key in enumerate(KEYS[:4]):
+        age(desk, key, 1000 - number)
+    assert evict(desk, max_bytes=250) == 2
+    assert stored(desk) == set(KEYS[:2])
+
+
 def test_a_user_deletes_them_unless_a_job_needs_them(desk: Desk) -> None:
     maker = claimed(desk)
     lend(desk, maker)

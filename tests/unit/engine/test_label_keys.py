@@ -186,6 +186,11 @@ def test_what_is_left_out_is_what_the_table_says() -> None:
     assert LEFT_OUT["teacher"] == LEFT_OUT["augmentation"] == set()
 
 
+def test_no_name_in_a_spec_can_be_taken_for_a_digest() -> None:
+    of_id, of_digest = (with_value(NPZ, "/data/train/inputs", name) for name in (ART["x"], DIGESTS[ART["x"]]))
+    assert digest_of(of_id) != digest_of(of_digest)
+
+
 @pytest.mark.parametrize("split", ["validation", "test"])
 def test_other_splits_are_known_by_their_own_file(split: str) -> None:
     assert digest_of(NPZ, split) != digest_of(NPZ, "train")

@@ -1,7 +1,7 @@
 """The trainer's questions: answered, or dropped when there is something more urgent."""
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from concurrent.futures import Future
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -20,34 +20,37 @@ NEVER = 10.0**6
 
 
 @pytest.fixture
-def asked() -> Iterator[tuple[Line, Connection, ThreadPoolExecutor]]:
-    """A trainer's line, the supervisor's end of it, and a thread to ask on."""
+def ends() -> tuple[Line, Connection]:
+    """A trainer's line, and the supervisor's end of it."""
     ours, theirs = Pipe()
-    with ThreadPoolExecutor(1) as pool:
-        yield Line(theirs, NEVER), ours, pool
+    return Line(theirs, NEVER), ours
 
 
-Asked = tuple[Line, Connection, ThreadPoolExecutor]
+def ask(line: Line) -> "Future[Lent]":
+    """Ask on a thread of its own, which may wait for ever."""
+    answer: Future[Lent] = Future()
+    threading.Thread(target=lambda: answer.set_result(line.ask(WANTED)), daemon=True).start()
+    return answer
 
 
-def test_a_question_waits_for_its_answer(asked: Asked) -> None:
-    line, supervisor, pool = asked
+def test_a_question_waits_for_its_answer(ends: tuple[Line, Connection]) -> None:
+    line, supervisor = ends
     for lent in (Lent(to_make=["0" * 64]), Lent(makers=["job_1"])):
-        answer = pool.submit(line.ask, WANTED)
+        answer = ask(line)
         assert receive_event(supervisor) == WANTED
         supervisor.send_bytes(encode_lent(lent))
         assert answer.result(timeout=20) == lent
     assert line.requested() is None
 
 
-def test_a_request_comes_before_any_answer(asked: Asked) -> None:
-    line, supervisor, pool = asked
-    answer = pool.submit(line.ask, WANTED)
+def test_a_request_comes_before_any_answer(ends: tuple[Line, Connection]) -> None:
+    line, supervisor = ends
+    answer = ask(line)
     receive_event(supervisor)
     supervisor.send_bytes(encode_request(Request.CANCEL))
     assert answer.result(timeout=20) == Lent()
     assert line.requested() is Request.CANCEL
-    assert pool.submit(line.ask, WANTED).result(timeout=20) == Lent()
+    assert ask(line).result(timeout=20) == Lent()
 
 
 def test_what_is_put_stays_where_it_was_written() -> None:
