@@ -62,6 +62,13 @@ class Settings(BaseSettings):
     cache_bytes: int = Field(
         default=20 * GIB, description="Size from which the inputs that were not used for longest are dropped."
     )
+    soft_label_days: float = Field(
+        default=30.0, gt=0, description="How long soft labels are kept after a job last used them."
+    )
+    soft_label_bytes: int = Field(
+        default=20 * GIB, ge=0,
+        description="Most soft labels kept for an owner; those that were not used for longest are dropped.",
+    )
     max_database_model_bytes: int = Field(
         default=256 * MIB, description="Largest result file kept in the database; bigger ones go to the blob store."
     )

@@ -16,22 +16,21 @@ from stillhouse.contract.report import Report
 from stillhouse.contract.spec import JobSpec
 from worker.engine.comparison import compare
 from worker.engine.pipeline import Job
+from worker.engine.softlabels import LabelFolder
 
 SEEDS = range(5)
 SUBJECTS = ("teacher", "student", "control")
 
 
-def train(spec: JobSpec, inputs: dict[str, Path], soft_labels: dict[str, torch.Tensor]) -> Report:
-    """One job of the engine, but for the export. The teacher's answers do not depend on the seed, and are handed on.
+def train(spec: JobSpec, inputs: dict[str, Path], labels: LabelFolder) -> Report:
+    """One job of the engine, but for the export. The teacher's answers do not depend on the seed, and are kept.
 
     Training so small a student takes one thread, whatever the machine has.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        job = Job(spec, inputs, Path(scratch), device="cpu", requested=lambda: None)
-        job.keeper.soft_labels |= soft_labels
+        job = Job(spec, inputs, Path(scratch), device="cpu", requested=lambda: None, store=labels)
         for _ in job.train(None):
             pass
-        soft_labels |= job.keeper.soft_labels
         return compare(spec, job.prepared, job.teacher, job.keeper, "cpu").report(job.journey.seconds())
 
 
@@ -59,8 +58,9 @@ def main() -> None:
     """Train all seeds and publish."""
     ids = {file.name: f"art_{number:020d}" for number, file in enumerate([TEACHER, *FILES])}
     inputs = {ids[file.name]: file for file in [TEACHER, *FILES]}
-    soft_labels: dict[str, torch.Tensor] = {}
-    reports = [train(job_spec(ids, seed=seed), inputs, soft_labels) for seed in SEEDS]
+    with tempfile.TemporaryDirectory() as folder:
+        labels = LabelFolder(Path(folder), inputs)
+        reports = [train(job_spec(ids, seed=seed), inputs, labels) for seed in SEEDS]
     test = [accuracies(report, "test") for report in reports]
     spec = job_spec(ids)
     recipe: dict[str, Any] = {

@@ -1,11 +1,15 @@
 """One attempt of this worker at one job, as the functions that carry it out pass it around."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from app.artifacts import service as artifacts
+from app.artifacts.models import ArtifactRow
 from app.jobs.life import Claim
+from app.storage.base import MissingBlobError
 from stillhouse.contract.events import TrainerEvent
+from stillhouse.contract.failures import StagingFailedError
 from worker import recorder
 from worker.lease import Lease
 from worker.scratch import TrainerLog
@@ -26,3 +30,12 @@ class Attempt:
     def record(self, events: Sequence[TrainerEvent]) -> None:
         """Write events into the job's log, and wake whoever watches. Raises FencedError."""
         recorder.record(self.shop.db, self.shop.announcer, self.lease, self.claim, events)
+
+    def content(self, artifact: ArtifactRow) -> Iterator[bytes]:
+        """The bytes of an artifact, in blocks. Raises StagingFailedError, AskedToStopError, FencedError."""
+        try:
+            for block in artifacts.content(self.shop.stores, artifact):
+                self.lease.check()
+                yield block
+        except MissingBlobError as error:
+            raise StagingFailedError(f"The content of {artifact.id} is gone.") from error

@@ -6,15 +6,17 @@ import os
 import select
 import signal
 import socket
+import struct
 import threading
 from contextlib import suppress
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from typing import Final, cast
 
+from stillhouse.contract.lending import Lent
 from stillhouse.contract.status import Request
 from worker import trainer
-from worker.orders import Order, encode_request
+from worker.orders import Order, ProtocolError, encode_lent, encode_request
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +25,7 @@ _CONTEXT: Final = multiprocessing.get_context("forkserver")
 _STARTING: Final = threading.Lock()
 _TELL_SECONDS: Final = 1.0
 _WARN_SECONDS: Final = 30.0
+_SENDING_SECONDS: Final = 10.0
 # What multiprocessing says when the forkserver died before it could tell.
 _UNKNOWN: Final = 255
 
@@ -42,6 +45,7 @@ class Child:
     def __init__(self, order: Order) -> None:
         """Start it. Raises OSError when the forkserver does not answer."""
         self.pipe, theirs = _CONTEXT.Pipe()
+        _limit_sending(self.pipe)
         process = _CONTEXT.Process(target=trainer.main, args=(theirs, order.model_dump_json().encode()))
         try:
             with _STARTING:
@@ -60,6 +64,15 @@ class Child:
         """Send a request down. A trainer that is dead does not mind."""
         with suppress(OSError):
             self.pipe.send_bytes(encode_request(request))
+
+    def answer(self, lent: Lent) -> None:
+        """Send an answer down. A trainer that is dead does not mind. Raises ProtocolError when it does not read."""
+        try:
+            self.pipe.send_bytes(encode_lent(lent))
+        except BlockingIOError as error:
+            raise ProtocolError("it asked, and does not read the answer") from error
+        except OSError:
+            return
 
     def has_word(self) -> bool:
         """Wait until the trainer has sent something (or hung up), or is gone; whether there is anything to receive."""
@@ -106,6 +119,15 @@ class Child:
         if code is None or code == _UNKNOWN:
             return "ended in a way that nobody saw"
         return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+
+
+def _limit_sending(pipe: Connection) -> None:
+    """Never wait for long for a trainer that does not read what it is told."""
+    seconds, rest = divmod(_SENDING_SECONDS, 1)
+    with socket.socket(fileno=os.dup(pipe.fileno())) as line:
+        line.setsockopt(
+            socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", int(seconds), int(rest * 1_000_000))
+        )
 
 
 def _open_pidfd(pid: int) -> int | None:

@@ -6,15 +6,21 @@ Never a pickle: a trainer has opened hostile bytes, and unpickling would let it 
 import json
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from stillhouse.contract.events import TRAINER_EVENT, TrainerEvent
+from stillhouse.contract.events import TrainerEvent
+from stillhouse.contract.lending import Lent, Wanted
 from stillhouse.contract.status import Kind, Request
 
 MAX_EVENT_BYTES = 8 * 1024 * 1024
-MAX_REQUEST_BYTES = 4096
+# Of a request, or of an answer: the paths of as many shards as may be wanted at once.
+MAX_REQUEST_BYTES = 4 * 1024 * 1024
+
+# What a trainer may say: what happens, which is recorded, and what it asks, which is answered.
+Word = Annotated[TrainerEvent | Wanted, Field(discriminator="type")]
+_WORD: TypeAdapter[Word] = TypeAdapter(Word)
 
 
 class ProtocolError(Exception):
@@ -30,7 +36,9 @@ class Order(BaseModel):
     kind: Kind = Field(default="job", description="What to do: the whole job, or the plan of it.")
     attempt: int
     spec: dict[str, Any] = Field(description="As it was sent.")
+    owner: str = Field(description="Whose job it is: a part of the keys of soft labels.")
     inputs: dict[str, Path] = Field(description="Artifact id -> the staged file.")
+    digests: dict[str, str] = Field(description="Artifact id -> sha256 of the staged file.")
     scratch: Path = Field(description="The folder that the attempt may write to.")
     log: Path = Field(description="Where stdout and stderr go.")
     checkpoint: Path | None = Field(description="What to resume from.")
@@ -43,22 +51,23 @@ class Order(BaseModel):
     )
 
 
-class _Asking(BaseModel):
-    request: Request
+class _Down(BaseModel):
+    request: Request | None = None
+    lent: Lent | None = None
 
 
-def encode_event(event: TrainerEvent) -> bytes:
-    """The event as it goes up the pipe. Raises ProtocolError if it is too long."""
+def encode_event(event: Word) -> bytes:
+    """The event, or the question, as it goes up the pipe. Raises ProtocolError if it is too long."""
     data = event.model_dump_json().encode()
     if len(data) > MAX_EVENT_BYTES:
         raise ProtocolError(f"an event of type {event.type} has {len(data)} bytes; {MAX_EVENT_BYTES} are allowed")
     return data
 
 
-def receive_event(pipe: Connection) -> TrainerEvent:
-    """The next event from the trainer. Raises EOFError at the end, ProtocolError for anything but an event."""
+def receive_event(pipe: Connection) -> Word:
+    """The next word from the trainer. Raises EOFError at the end, ProtocolError for anything that is none."""
     try:
-        return TRAINER_EVENT.validate_json(pipe.recv_bytes(MAX_EVENT_BYTES))
+        return _WORD.validate_json(pipe.recv_bytes(MAX_EVENT_BYTES))
     except ValidationError as error:
         raise ProtocolError(f"not an event: {error.error_count()} errors") from error
     except OSError as error:
@@ -72,9 +81,15 @@ def encode_request(request: Request) -> bytes:
     return json.dumps({"request": request}).encode()
 
 
-def receive_request(pipe: Connection) -> Request:
-    """The next request from the supervisor. Raises EOFError when it is gone."""
+def encode_lent(lent: Lent) -> bytes:
+    """The answer as it goes down the pipe."""
+    return _Down(lent=lent).model_dump_json(exclude_none=True).encode()
+
+
+def receive_request(pipe: Connection) -> Request | Lent:
+    """The next request from the supervisor, or its answer. Raises EOFError when it is gone."""
     try:
-        return _Asking.model_validate_json(pipe.recv_bytes(MAX_REQUEST_BYTES)).request
+        down = _Down.model_validate_json(pipe.recv_bytes(MAX_REQUEST_BYTES))
     except OSError as error:  # a reset connection
         raise EOFError from error
+    return down.request or down.lent or Lent()

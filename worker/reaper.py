@@ -6,11 +6,14 @@ import threading
 from app import queue
 from app.artifacts import service as artifacts
 from app.jobs import life
+from app.soft_labels import service as soft_labels
 from stillhouse.contract.status import Kind
 from worker import pulse
 from worker.lease import OUTAGES
 from worker.slots import Slots
 from worker.workshop import Workshop
+
+DAY = 24 * 3600.0
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +51,16 @@ def forget_plans(shop: Workshop) -> None:
         log.info("%d old plans were deleted", num_forgotten)
 
 
+def evict(shop: Workshop) -> None:
+    """Drop soft labels that were not used for too long or take too much room, but none that a job uses."""
+    with shop.db.writing() as session:
+        dropped = soft_labels.evict(
+            session, unused_seconds=shop.settings.soft_label_days * DAY, max_bytes=shop.settings.soft_label_bytes
+        )
+    if dropped:
+        log.info("soft labels: %d dropped", dropped)
+
+
 def _rounds(shop: Workshop) -> None:
     pause = 0.0
     while not shop.draining.wait(pause):
@@ -55,6 +68,7 @@ def _rounds(shop: Workshop) -> None:
             reap(shop)
             ring_again(shop)
             forget_plans(shop)
+            evict(shop)
             artifacts.sweep(shop.db, shop.stores)
             pulse.beat(shop.settings)
             pause = shop.settings.reap_seconds

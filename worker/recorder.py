@@ -11,7 +11,7 @@ from app.kit.database import Database
 from stillhouse.contract.events import Measured, Progressed, TrainerEvent
 from worker.child import Child
 from worker.lease import Lease
-from worker.orders import ProtocolError, receive_event
+from worker.orders import ProtocolError, Word, receive_event
 
 # From here on, values of a metric at steps close together become one.
 MERGE_METRICS_ABOVE = 256
@@ -22,16 +22,16 @@ log = logging.getLogger(__name__)
 
 
 class Inbox:
-    """Events that came and are not recorded yet, and whether more can come."""
+    """Words that came and are not heeded yet, and whether more can come."""
 
     def __init__(self) -> None:
-        self._waiting: list[TrainerEvent] = []
+        self._waiting: list[Word] = []
         self._changed = threading.Condition()
         self._is_over = False
         self._error: ProtocolError | None = None
 
-    def put(self, event: TrainerEvent) -> None:
-        """Add an event; waits while too many are there."""
+    def put(self, event: Word) -> None:
+        """Add a word; waits while too many are there."""
         with self._changed:
             self._changed.wait_for(lambda: len(self._waiting) < MAX_WAITING or self._is_over)
             _merge(self._waiting, event)
@@ -43,7 +43,7 @@ class Inbox:
             self._is_over, self._error = True, self._error or error
             self._changed.notify_all()
 
-    def take(self, timeout_seconds: float) -> tuple[list[TrainerEvent], bool]:
+    def take(self, timeout_seconds: float) -> tuple[list[Word], bool]:
         """All that waits, and whether that was the last. Raises ProtocolError when the last was no event."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._is_over, timeout_seconds)
@@ -80,8 +80,8 @@ def _listen(child: Child, inbox: Inbox) -> None:
         inbox.end(error)
 
 
-def _merge(waiting: list[TrainerEvent], event: TrainerEvent) -> None:
-    """Add an event to those that wait. Only progress, and metrics when many wait, take the place of older ones."""
+def _merge(waiting: list[Word], event: Word) -> None:
+    """Add a word to those that wait. Only progress, and metrics when many wait, take the place of older ones."""
     older = _replaceable(waiting, event)
     if older is None:
         waiting.append(event)
@@ -92,7 +92,7 @@ def _merge(waiting: list[TrainerEvent], event: TrainerEvent) -> None:
     waiting.append(event)
 
 
-def _replaceable(waiting: Sequence[TrainerEvent], event: TrainerEvent) -> TrainerEvent | None:
+def _replaceable(waiting: Sequence[Word], event: Word) -> Word | None:
     if isinstance(event, Progressed) or (isinstance(event, Measured) and len(waiting) >= MERGE_METRICS_ABOVE):
         for older in reversed(waiting):
             if type(older) is type(event) and older.phase == event.phase:

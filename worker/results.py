@@ -1,8 +1,10 @@
 """What a trainer has written becomes artifacts: checkpoints on the way, results at the end."""
 
 import logging
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from app.artifacts.service import StoreName, store_file
 from app.jobs import life
@@ -40,7 +42,7 @@ def succeed(attempt: Attempt, finished: Finished) -> Status:
 
 
 def _keep_checkpoint(attempt: Attempt, event: CheckpointSaved) -> None:
-    artifact_id = _store(attempt, event.file, kind="state", format="checkpoint", into="files")
+    artifact_id = store(attempt, event.file, kind="state", format="checkpoint", into="files")
     life.save_checkpoint(attempt.shop.db, attempt.claim, event, artifact_id)
 
 
@@ -48,15 +50,19 @@ def _store_result(attempt: Attempt, file: ProducedFile) -> str:
     with produced(attempt.folder, file.file) as opened:
         size = opened.seek(0, 2)
     fits = size <= attempt.shop.settings.max_database_model_bytes
-    return _store(
+    return store(
         attempt, file.file, kind="model", format=_FORMATS[file.role], into="database" if fits else "files"
     )
 
 
-def _store(attempt: Attempt, name: str, *, kind: ArtifactKind, format: str, into: StoreName) -> str:  # noqa: A002 - as the column
-    with produced(attempt.folder, name) as file:
+def store(
+    attempt: Attempt, file: str, *, kind: ArtifactKind, format: str, into: StoreName, name: str | None = None,  # noqa: A002 - as the column
+    facts: Mapping[str, Any] | None = None,
+) -> str:
+    """Store a file of the trainer's as an artifact of the job; its id. Raises ProtocolError, StorageFullError."""
+    with produced(attempt.folder, file) as opened:
         return store_file(
-            attempt.shop.db, attempt.shop.stores, file,
-            owner=attempt.claim.owner, kind=kind, name=Path(name).name, format=format,
-            job_id=attempt.claim.job_id, into=into,
+            attempt.shop.db, attempt.shop.stores, opened,
+            owner=attempt.claim.owner, kind=kind, name=name or Path(file).name, format=format,
+            job_id=attempt.claim.job_id, into=into, facts=facts,
         ).id

@@ -3,7 +3,7 @@
 import json
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -13,24 +13,33 @@ from sqlalchemy.orm import Session
 
 from app import queue
 from app.artifacts import service as artifacts
-from app.artifacts.models import ArtifactRow
 from app.jobs import life
 from app.jobs.life import Claim, FencedError
-from app.storage.base import MissingBlobError
-from stillhouse.contract.events import LAST_WORDS, CheckpointSaved, Failed, Finished, Planned, Stopped, TrainerEvent
+from stillhouse.contract.events import (
+    LAST_WORDS,
+    CheckpointSaved,
+    Failed,
+    Finished,
+    Planned,
+    SoftLabelsSaved,
+    Stopped,
+    TrainerEvent,
+)
 from stillhouse.contract.failures import (
     NotFoundError,
     StagingFailedError,
     StillhouseError,
     TrainerCrashedError,
 )
+from stillhouse.contract.lending import Wanted
 from stillhouse.contract.spec import JobSpec
 from stillhouse.contract.status import Request, Status
 from worker import recorder, results
 from worker.attempt import Attempt
 from worker.child import Child
 from worker.lease import OUTAGES, AskedToStopError, Lease
-from worker.orders import Order, ProtocolError
+from worker.lending import Lender
+from worker.orders import Order, ProtocolError, Word
 from worker.recorder import Inbox
 from worker.scratch import attempt_folder
 from worker.staging import Input
@@ -125,7 +134,7 @@ def _carry_out(attempt: Attempt) -> Outcome:
             order = attempt.lease.insist(lambda: _staged(attempt, stack), _STAGING_SECONDS)
             attempt.lease.check()
             child = attempt.lease.insist(lambda: Child(order), _STAGING_SECONDS)
-            return _hear_out(attempt, child)
+            return _hear_out(attempt, child, Lender(attempt, stack))
         except AskedToStopError as asked:
             return Stopped(request=asked.request)
         except OUTAGES as error:
@@ -147,8 +156,10 @@ def _staged(attempt: Attempt, stack: ExitStack) -> Order:
         inputs = {artifact_id: _input(attempt, session, artifact_id) for artifact_id in wanted}
     paths = stack.enter_context(shop.cache.staged(inputs))
     return Order(
-        job_id=claim.job_id, kind=claim.kind, attempt=claim.attempt, spec=claim.spec, scratch=attempt.folder,
+        job_id=claim.job_id, kind=claim.kind, attempt=claim.attempt, owner=claim.owner, spec=claim.spec,
+        scratch=attempt.folder,
         inputs={artifact_id: path for artifact_id, path in paths.items() if artifact_id != claim.checkpoint},
+        digests={artifact_id: wanted.sha256 for artifact_id, wanted in inputs.items()},
         log=attempt.printed.path, checkpoint=paths[claim.checkpoint] if claim.checkpoint else None,
         device=attempt.device, threads=shop.num_plan_threads if claim.kind == "plan" else shop.num_threads,
         engine=shop.settings.engine, code_version=CODE_VERSION, orphan_seconds=shop.settings.lease_seconds / 2,
@@ -160,24 +171,15 @@ def _input(attempt: Attempt, session: Session, artifact_id: str) -> Input:
         row = artifacts.find(session, attempt.claim.owner, artifact_id)
     except NotFoundError as error:
         raise StagingFailedError(f"{artifact_id} is gone.") from error
-    return Input(row.sha256, row.size, partial(_content, attempt, row))
+    return Input(row.sha256, row.size, partial(attempt.content, row))
 
 
-def _content(attempt: Attempt, row: ArtifactRow) -> Iterator[bytes]:
-    try:
-        for block in artifacts.content(attempt.shop.stores, row):
-            attempt.lease.check()
-            yield block
-    except MissingBlobError as error:
-        raise StagingFailedError(f"The content of {row.id} is gone.") from error
-
-
-def _hear_out(attempt: Attempt, child: Child) -> Outcome:
+def _hear_out(attempt: Attempt, child: Child, lender: Lender) -> Outcome:
     """Listen to the trainer until it ends, and end what is left of it."""
     inbox = Inbox()
     reader = recorder.listen(child, inbox)
     try:
-        last = _last_word(attempt, child, inbox)
+        last = _last_word(attempt, child, inbox, lender)
     finally:
         ending = child.end()
         inbox.end()
@@ -188,14 +190,17 @@ def _hear_out(attempt: Attempt, child: Child) -> Outcome:
     return last or Lost(f"the trainer {ending} without a last word")
 
 
-def _last_word(attempt: Attempt, child: Child, inbox: Inbox) -> Outcome | None:
-    """Record what the trainer says, pass on what it is asked, and return how it ended. None: it did not say."""
+def _last_word(attempt: Attempt, child: Child, inbox: Inbox, lender: Lender) -> Outcome | None:
+    """Record what the trainer says, answer what it asks, pass on what it is asked, and return how it ended.
+
+    None: it did not say.
+    """
     grace = attempt.shop.settings.grace_seconds
     asked: Request | None = None
     deadline = float("inf")
     while time.monotonic() < deadline:
-        events, is_over = inbox.take(_LOOK_SECONDS)
-        last = _take_in(attempt, events)
+        words, is_over = inbox.take(_LOOK_SECONDS)
+        last = _take_in(attempt, child, lender, words)
         if isinstance(last, Finished | Planned | Failed):
             child.is_gone(grace)
             return last
@@ -208,21 +213,33 @@ def _last_word(attempt: Attempt, child: Child, inbox: Inbox) -> Outcome | None:
     return Stopped(request=asked) if asked else None
 
 
-def _take_in(attempt: Attempt, events: Sequence[TrainerEvent]) -> LastWord | None:
-    """Record events in their order; checkpoints are stored before they are told. Returns the last word, if it came."""
+def _take_in(attempt: Attempt, child: Child, lender: Lender, words: Sequence[Word]) -> LastWord | None:
+    """Record events in their order, files stored before they are told, and answer questions.
+
+    Returns the last word, if it came.
+    """
     batch: list[TrainerEvent] = []
-    for event in events:
-        if isinstance(event, LAST_WORDS):
+    for word in words:
+        if isinstance(word, LAST_WORDS):
             attempt.record(batch)
-            return event
-        if isinstance(event, CheckpointSaved):
+            return word
+        if isinstance(word, CheckpointSaved | SoftLabelsSaved | Wanted):
             attempt.record(batch)
             batch = []
-            results.keep_checkpoint(attempt, event)
+            _act(attempt, child, lender, word)
         else:
-            batch.append(event)
+            batch.append(word)
     attempt.record(batch)
     return None
+
+
+def _act(attempt: Attempt, child: Child, lender: Lender, word: CheckpointSaved | SoftLabelsSaved | Wanted) -> None:
+    if isinstance(word, CheckpointSaved):
+        results.keep_checkpoint(attempt, word)
+    elif isinstance(word, SoftLabelsSaved):
+        lender.keep(word)
+    else:
+        child.answer(lender.answer(word))
 
 
 def _conclude(attempt: Attempt, outcome: Outcome) -> None:

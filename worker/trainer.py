@@ -22,9 +22,11 @@ from typing import Protocol, cast
 
 from stillhouse.contract.events import LAST_WORDS, Failed, TrainerEvent
 from stillhouse.contract.failures import Failure, InternalError, OutOfMemoryError, StillhouseError
+from stillhouse.contract.lending import LabelStore, Lent, Wanted
 from stillhouse.contract.spec import JobSpec
 from stillhouse.contract.status import Request
-from worker.orders import Order, encode_event, receive_request
+from worker.borrowing import Borrower
+from worker.orders import Order, Word, encode_event, receive_request
 from worker.scratch import lock
 
 _OOM_SCORE = Path("/proc/self/oom_score_adj")
@@ -43,6 +45,7 @@ class Engine(Protocol):
         checkpoint: Path | None,
         device: str,
         requested: Callable[[], Request | None],
+        store: LabelStore,
     ) -> Iterator[TrainerEvent]:
         """Do the job, from the checkpoint if there is one; ask now and then whether to stop."""
 
@@ -66,6 +69,8 @@ class Line:
         self._pipe = pipe
         self._orphan_seconds = orphan_seconds
         self._request: Request | None = None
+        self._lent: Lent | None = None
+        self._heard = threading.Condition()
         self._orphaned = threading.Event()
         threading.Thread(target=self._listen, name="requests", daemon=True).start()
 
@@ -78,7 +83,16 @@ class Line:
         """What the supervisor asked for, if anything."""
         return self._request
 
-    def send(self, event: TrainerEvent) -> None:
+    def ask(self, wanted: Wanted) -> Lent:
+        """Ask for soft labels and wait for the answer. Nothing is lent any more once there is a request."""
+        with self._heard:
+            self._lent = None
+        self.send(wanted)
+        with self._heard:
+            self._heard.wait_for(lambda: self._lent is not None or self._request is not None)
+            return Lent() if self._request or self._lent is None else self._lent
+
+    def send(self, event: Word) -> None:
         """Tell the supervisor. Waits while it is busy. Raises ProtocolError for an event that is too long."""
         data = encode_event(event)
         if self.is_orphaned:
@@ -91,17 +105,25 @@ class Line:
     def _listen(self) -> None:
         while True:
             try:
-                self._request = receive_request(self._pipe)
+                self._hear(receive_request(self._pipe))
             except EOFError:
                 self._orphan()
                 return
+
+    def _hear(self, word: Request | Lent) -> None:
+        with self._heard:
+            if isinstance(word, Lent):
+                self._lent = word
+            else:
+                self._request = word
+            self._heard.notify_all()
 
     def _orphan(self) -> None:
         if self._orphaned.is_set():
             return
         self._orphaned.set()
         print("The supervisor died: checkpoint and end.", file=sys.stderr)  # noqa: T201 - the attempt's log
-        self._request = Request.DRAIN
+        self._hear(Request.DRAIN)
         deadline = threading.Timer(self._orphan_seconds, end_group)
         deadline.daemon = True
         deadline.start()
@@ -143,6 +165,7 @@ def _train(order: Order, line: Line) -> None:
         events = engine.run(
             spec, order.inputs, order.scratch,
             checkpoint=order.checkpoint, device=order.device, requested=line.requested,
+            store=Borrower(order.owner, order.digests, line.ask),
         )
     for event in events:
         line.send(event)

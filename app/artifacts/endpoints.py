@@ -20,6 +20,7 @@ from app.http.downloads import MEDIA_TYPES, RESPONSES, Content, serve
 from app.http.paging import CursorOf, LimitOf
 from app.http.parts import Parts, PartsOf
 from app.http.problems import declared
+from app.soft_labels.service import usage
 from stillhouse.contract.failures import (
     ArchiveTooLargeError,
     ArtifactInUseError,
@@ -134,7 +135,8 @@ def list_artifacts(
     """List artifacts, newest first."""
     with parts.db.reading() as session:
         found = service.page(session, caller.owner, kind=kind, cursor=cursor, limit=limit)
-        data = [artifact_resource(row) for row in found.rows]
+        used = usage(session, found.rows)
+        data = [artifact_resource(row, used.get(row.id)) for row in found.rows]
     return Page(data=data, has_more=found.next_cursor is not None, next_cursor=found.next_cursor)
 
 
@@ -142,7 +144,8 @@ def list_artifacts(
 def show_artifact(caller: CallerOf, parts: PartsOf, artifact_id: str) -> Artifact:
     """Tell about an artifact: size, digest, and what its header says."""
     with parts.db.reading() as session:
-        return artifact_resource(service.find(session, caller.owner, artifact_id))
+        row = service.find(session, caller.owner, artifact_id)
+        return artifact_resource(row, usage(session, [row]).get(row.id))
 
 
 @router.get(

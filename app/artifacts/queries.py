@@ -9,6 +9,7 @@ from app.artifacts.models import ArtifactRow, BlobRow, LooseBlobRow
 from app.jobs.models import JobFileRow, JobInputRow, JobRow
 from app.kit.clock import now
 from app.kit.paging import after_cursor
+from app.soft_labels.models import SoftLabelsRow
 from stillhouse.contract.status import TERMINAL
 
 
@@ -52,16 +53,18 @@ def unheld(blob_ids: Sequence[str]) -> Select[BlobRow]:
 
 
 def leftovers(job_id: str) -> Select[str]:
-    """Artifacts that the job made on its way and that are not its results."""
+    """Artifacts that the job made on its way, and that are neither its results nor soft labels for others too."""
     is_result = exists().where(JobFileRow.artifact_id == ArtifactRow.id)
-    return select(ArtifactRow.id).where(ArtifactRow.job_id == job_id, ~is_result)
+    is_shard = exists().where(SoftLabelsRow.artifact_id == ArtifactRow.id)
+    return select(ArtifactRow.id).where(ArtifactRow.job_id == job_id, ~is_result, ~is_shard)
 
 
 def unused(artifact_ids: Sequence[str]) -> Select[str]:
-    """Those of the artifacts that are no job's result and no job's checkpoint."""
+    """Those of the artifacts that are no job's result, no job's checkpoint and no shard of soft labels."""
     is_result = exists().where(JobFileRow.artifact_id == ArtifactRow.id)
     is_checkpoint = exists().where(JobRow.checkpoint_artifact_id == ArtifactRow.id)
-    return select(ArtifactRow.id).where(ArtifactRow.id.in_(artifact_ids), ~is_result, ~is_checkpoint)
+    is_shard = exists().where(SoftLabelsRow.artifact_id == ArtifactRow.id)
+    return select(ArtifactRow.id).where(ArtifactRow.id.in_(artifact_ids), ~is_result, ~is_checkpoint, ~is_shard)
 
 
 def checkpoints(job_id: str, *, keep: str) -> Select[str]:

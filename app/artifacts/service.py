@@ -120,14 +120,14 @@ class Intake:
 
 def store_file(
     db: Database, stores: Stores, source: Path | BinaryIO, *, owner: str, kind: ArtifactKind, name: str,
-    format: str, job_id: str | None, into: StoreName,  # noqa: A002 - as the column
+    format: str, job_id: str | None, into: StoreName, facts: Mapping[str, Any] | None = None,  # noqa: A002 - as the column
 ) -> ArtifactRow:
     """Keep a local file as an artifact. Raises EmptyUploadError, StorageFullError."""
     with Intake(db, stores.named(into), owner=owner) as intake:
         with source.open("rb") if isinstance(source, Path) else nullcontext(source) as file:
             while block := file.read(BLOCK):
                 intake.write(block)
-        return intake.finish(kind=kind, name=name, format=format, job_id=job_id)
+        return intake.finish(kind=kind, name=name, format=format, facts=facts, job_id=job_id)
 
 
 def find(session: Session, owner: str, artifact_id: str) -> ArtifactRow:

@@ -19,6 +19,8 @@ from app.jobs import log, queries
 from app.jobs.models import JobAttemptRow, JobEventRow, JobFileRow, JobInputRow, JobMetricRow, JobRow
 from app.kit.clock import now
 from app.kit.database import Database, insert_into
+from app.soft_labels import service as soft_labels
+from app.soft_labels.service import Lending
 from stillhouse.contract.events import (
     CheckpointSaved,
     Failed,
@@ -27,6 +29,7 @@ from stillhouse.contract.events import (
     PhaseStarted,
     Planned,
     Progressed,
+    SoftLabelsSaved,
     Stopped,
     TrainerEvent,
 )
@@ -119,6 +122,22 @@ def save_checkpoint(db: Database, claim: Claim, event: CheckpointSaved, artifact
     with _writing_or_discarding(db, [artifact_id]) as session:
         _record(session, claim, [event], {"checkpoint_artifact_id": artifact_id})
         discard_checkpoints(session, claim.job_id, keep=artifact_id)
+
+
+def lend(db: Database, claim: Claim, keys: Sequence[str], num_to_make: int) -> Lending:
+    """Lend the job soft labels, and have it make some of those that are missing. Raises FencedError."""
+    with db.writing() as session:
+        return soft_labels.lend(session, _held(session, claim), keys, num_to_make)
+
+
+def save_soft_labels(db: Database, claim: Claim, event: SoftLabelsSaved, artifact_id: str) -> None:
+    """Have other jobs find this shard of soft labels from now on, and record the event.
+
+    Raises FencedError; the artifact is dropped then.
+    """
+    with _writing_or_discarding(db, [artifact_id]) as session:
+        _record(session, claim, [event], {})
+        soft_labels.keep(session, _held(session, claim), event, artifact_id)
 
 
 def succeed(db: Database, claim: Claim, event: Finished, files: Sequence[tuple[str, str]]) -> Status:

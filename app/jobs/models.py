@@ -79,7 +79,7 @@ class JobRow(Base):
 
 
 class JobInputRow(Base):
-    """An artifact that the job's spec names. While the job has not ended, it cannot be deleted."""
+    """An artifact that the job's spec names, or soft labels that it was lent. While it runs, they cannot be deleted."""
 
     __tablename__ = "job_inputs"
 

@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0003"
-down_revision = "0001"
+down_revision: str | None = "0002_soft_labels"
 branch_labels = None
 depends_on = None
 

@@ -37,7 +37,9 @@ def upload(
 
 def artifacts(
     *,
-    kind: Annotated[str | None, typer.Option(help="Only files of this kind: teacher, data, model.")] = None,
+    kind: Annotated[
+        str | None, typer.Option(help="Only files of this kind: teacher, data, model, soft_labels.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many, newest first.")] = 50,
     delete: Annotated[str | None, typer.Option(metavar="ID", help="Delete this one instead of listing.")] = None,
     as_json: Json = False,

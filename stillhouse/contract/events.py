@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, WithJsonSchema
 
 from stillhouse.contract.failures import Failure
+from stillhouse.contract.lending import ShardKey
 from stillhouse.contract.plan import Note, Plan
 from stillhouse.contract.report import Report
 from stillhouse.contract.status import Phase, Request, Status
@@ -86,6 +87,19 @@ class CheckpointSaved(_Event):
     file: ScratchPath
 
 
+class SoftLabelsSaved(_Event):
+    """The trainer wrote a shard of soft labels: what the teacher says of some samples of a split, in one view."""
+
+    type: Literal["soft_labels"] = "soft_labels"
+    key: ShardKey = Field(description="Digest of all that went into it.")
+    split: str = Field(max_length=64)
+    view: StepCount = Field(description="Which augmentation of the samples; 0 where there is none.")
+    shard: StepCount = Field(description="Place among the shards of the split, from 0.")
+    num_rows: StepCount
+    seconds: float = Field(ge=0, description="What it took to make.")
+    file: ScratchPath
+
+
 class Stopped(_Event):
     """The trainer ended because it was asked to; its last checkpoint holds everything."""
 
@@ -134,12 +148,13 @@ class UnknownEvent(_Event):
 
 # What a trainer may send up its pipe.
 TrainerEvent = Annotated[
-    PhaseStarted | Progressed | Measured | Noted | CheckpointSaved | Stopped | Finished | Planned | Failed,
+    PhaseStarted | Progressed | Measured | Noted | CheckpointSaved | SoftLabelsSaved | Stopped | Finished | Planned
+    | Failed,
     Field(discriminator="type"),
 ]
 Event = Annotated[
-    StatusChanged | PhaseStarted | Progressed | Measured | Noted | CheckpointSaved | Stopped | Finished | Planned
-    | Failed,
+    StatusChanged | PhaseStarted | Progressed | Measured | Noted | CheckpointSaved | SoftLabelsSaved | Stopped
+    | Finished | Planned | Failed,
     Field(discriminator="type"),
 ]
 TRAINER_EVENT: TypeAdapter[TrainerEvent] = TypeAdapter(TrainerEvent)

@@ -553,6 +553,12 @@ class OutOfMemoryError(StillhouseError):
     code = "out_of_memory"
 
 
+class NonFiniteSoftLabelsError(StillhouseError):
+    """The teacher's answer about a sample is NaN or infinite."""
+
+    code = "non_finite_soft_labels"
+
+
 class ExportMismatchError(StillhouseError):
     """The exported model, loaded again, does not answer as the trained one did."""
 

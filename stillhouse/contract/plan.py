@@ -141,6 +141,7 @@ class SoftLabels(_Part):
         description="`stored`: computed once, before training. `online`: the teacher answers each batch as it comes. "
         "`none`: no term reads them."
     )
+    views: int = Field(default=0, ge=0, description="How many views of each sample are stored.")
     reason: str = Field(description="Why.")
 
 

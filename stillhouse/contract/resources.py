@@ -9,7 +9,7 @@ from stillhouse.contract.failures import Blame, Failure, FieldError
 from stillhouse.contract.plan import Plan
 from stillhouse.contract.status import TERMINAL, Action, Phase, Status
 
-ArtifactKind = Literal["teacher", "data", "model", "state"]
+ArtifactKind = Literal["teacher", "data", "model", "state", "soft_labels"]
 UploadKind = Literal["teacher", "data"]
 UploadFormat = Literal["safetensors", "pytorch", "onnx", "idx", "npz", "parquet", "images", "hugging_face", "csv"]
 Item = TypeVar("Item")
@@ -119,7 +119,11 @@ class Artifact(Resource):
     format: str
     size: int = Field(description="In bytes.")
     sha256: str
-    facts: dict[str, Any] = Field(default={}, description="What the file's header tells: shapes, types, metadata.")
+    facts: dict[str, Any] = Field(
+        default={},
+        description="What the file's header tells: shapes, types, metadata. Of soft labels: their key, split, view, "
+        "shard and rows, the seconds they took, how many other jobs used them and the seconds that these saved.",
+    )
     job_id: str | None = Field(default=None, description="The job that made it.")
     created_at: datetime
 

@@ -1,5 +1,6 @@
 """The trainings of a job, made from its spec: config stops here."""
 
+from collections.abc import Sequence
 from functools import cached_property
 
 import torch
@@ -7,18 +8,19 @@ from torch import Tensor
 
 from stillhouse.contract.spec import Augmentation, JobSpec, Objective, Training, TrainTeacher
 from stillhouse.contract.status import Phase
-from worker.engine.answers import Answers, OnlineAnswers, RepeatedAnswers, StoredAnswers
+from worker.engine.answers import Answers, OnlineAnswers, RepeatedAnswers, stored
 from worker.engine.architectures import build_fitted
 from worker.engine.course import Course, Learner, Validation
-from worker.engine.data import Augmented, Augmenter, Batches, Part, Samples, Source, measure_limits
+from worker.engine.data import Augmented, Augmenter, Batches, Samples, Source, measure_limits
 from worker.engine.features import Tap
-from worker.engine.feed import DrawnFeed, Feed, ReadyFeed, Targets, fits_normalized, normalize_all
+from worker.engine.feed import DrawnFeed, Feed, Look, ReadyFeed, Targets, fits_normalized, normalize_all
 from worker.engine.numerics import Numerics
 from worker.engine.objectives import Loss, Shapes
 from worker.engine.objectives.composite import layers
-from worker.engine.prepared import Prepared, control_metric, labels_online, teacher_metric
+from worker.engine.prepared import Prepared, control_metric, teacher_metric
 from worker.engine.ranks import ALONE, Ranks
 from worker.engine.seeds import derive_seed
+from worker.engine.softlabels import Labelled, Rows, Shown
 from worker.engine.state import Tensors
 from worker.engine.teachers import Teacher
 from worker.engine.threads import count_step_flops
@@ -49,21 +51,26 @@ class Courses:
         )
 
     def student(
-        self, teacher: Teacher, soft_labels: Tensors, *, rehearsed: bool = False, objective: Objective | None = None
+        self, teacher: Teacher, soft_labels: Tensors, answers: Answers | None = None, *, rehearsed: bool = False,
+        objective: Objective | None = None,
     ) -> Course:
-        """The student that learns from the teacher, by the spec's objective where none is given.
+        """The student that learns from the teacher, by stored answers where there are such.
 
-        A rehearsed one needs no soft labels of the training split.
+        `soft_labels` are those of the other splits. A rehearsed student needs neither. The objective is the spec's
+        where none is given.
         """
         objective = objective or self._spec.effective_objective
         return self._course(
             Phase.DISTILLING, self.learner, self._spec.training, objective,
             metric=self._prepared.metric, seed=self._spec.seed, teacher=teacher, soft_labels=soft_labels,
-            rehearsed=rehearsed,
+            answers=answers, num_views=self._prepared.mode.num_views, rehearsed=rehearsed,
         )
 
     def control(self, soft_labels: Tensors) -> Course:
-        """The same student from the same first weights in the same order, on the labels alone."""
+        """The same student from the same first weights in the same order, on the labels alone.
+
+        What is augmented shows a new view in every epoch, however many views the teacher labelled: nothing binds it.
+        """
         task = self._prepared.task
         return self._course(
             Phase.CONTROL, self.learner, self._spec.training,
@@ -71,14 +78,31 @@ class Courses:
             seed=self._spec.seed, soft_labels=soft_labels,
         )
 
-    def labelled_parts(self) -> list[Part]:
+    def labelled(self) -> list[Labelled]:
         """The splits that the teacher labels once: the training split only where that is needed and of use."""
-        needed = self._spec.effective_objective.needs_teacher and not labels_online(self._spec)
-        return self._dataset.parts if needed else self._dataset.parts[1:]
+        train, *others = self._dataset.parts
+        exact = [Labelled(part) for part in others]
+        if not (num_views := self._prepared.mode.stored_views):
+            return exact
+        return [Labelled(train, num_views, self._spec.training.augmentation, is_exact=False), *exact]
+
+    def shown(self, split: str, ids: Tensor, view: int) -> Shown:
+        """Samples of a split as the teacher labels them: the training split as the student sees it in this view."""
+        part = next(part for part in self._dataset.parts if part.name == split)
+        given = part.samples.said_softly(ids, self._prepared.num_classes)
+        if part is self._dataset.train:
+            return Shown(self._look(self._spec.training.augmentation)(ids.to(self._device), view).images, given)
+        return Shown(part.samples.arranged.index_select(0, ids).to(self._device), given)
+
+    def stored(self, views: Sequence[Sequence[Rows]]) -> Answers:
+        """Answers out of the training split's soft labels by view."""
+        train = self._dataset.train
+        return stored(views, train.ids, len(train.samples), self._device)
 
     def _course(
         self, phase: Phase, learner: Learner, training: Training, objective: Objective, *, metric: str | None,
-        seed: int, teacher: Teacher | None = None, soft_labels: Tensors | None = None, rehearsed: bool = False,
+        seed: int, teacher: Teacher | None = None, soft_labels: Tensors | None = None, answers: Answers | None = None,
+        num_views: int | None = None, rehearsed: bool = False,
     ) -> Course:
         teacher = teacher if objective.needs_teacher else None
         shapes = self._shapes(objective, learner, teacher)
@@ -87,10 +111,8 @@ class Courses:
         ids = self._dataset.train.ids.to(self._device)
         classes = self._dataset.train.classes if training.balanced_sampling else None
         batches = Batches(ids, batch_size=training.batch_size, seed=seed, classes=classes)
-        asked = teacher is not None and labels_online(self._spec)
-        answers = self._answers(
-            teacher, soft_labels or {}, loss, self._ranks.share(batches(0)) if rehearsed else None
-        )
+        asked = teacher is not None and self._prepared.mode.is_online
+        answers = self._answers(teacher, answers, loss, self._ranks.share(batches(0)) if rehearsed else None)
         return Course(
             phase=phase,
             learner=learner,
@@ -108,35 +130,35 @@ class Courses:
             numerics=self.numerics,
             ranks=self._ranks,
             expect=self._source.expect if self._samples.is_mapped else None,
-            num_views=None if training.augmentation else 1,
+            num_views=num_views if training.augmentation else 1,
             teacher_shares=teacher.shares if teacher else None,
         )
 
     def _answers(
-        self, teacher: Teacher | None, soft_labels: Tensors, loss: Loss, rehearsed: Tensor | None
+        self, teacher: Teacher | None, answers: Answers | None, loss: Loss, rehearsed: Tensor | None
     ) -> Answers | None:
         if teacher is None:
             return None
-        if labels_online(self._spec):
+        if self._prepared.mode.is_online:
             return OnlineAnswers(teacher, loss.teacher_layers, self._dataset.train.samples.said_softly)
         if rehearsed is not None:
             given = self._dataset.train.samples.said_softly(rehearsed, teacher.num_outputs)
             return RepeatedAnswers(teacher, self._rows(rehearsed), given)
-        return StoredAnswers(self._by_sample(soft_labels["train"])[None])
+        return answers
 
     def _feed(self, training: Training, answers: Answers | None) -> Feed:
         samples, preprocessing = self._samples, self._dataset.preprocessing
         targets = Targets(samples.labels, samples.mask)
         if training.augmentation is None and not samples.is_mapped and fits_normalized(samples.arranged):
             return ReadyFeed(self._inputs, targets, answers, samples.arranged)
+        return DrawnFeed(self._look(training.augmentation), preprocessing, targets, answers, self._prepared.num_classes)
 
-        look = self._augmenter(training.augmentation) if training.augmentation else self._as_they_are
-        return DrawnFeed(look, preprocessing, targets, answers, self._prepared.num_classes)
-
-    def _augmenter(self, augmentation: Augmentation) -> Augmenter:
+    def _look(self, augmentation: Augmentation | None) -> Look:
+        """How a training shows samples: what the student learns from, and what its teacher labels."""
+        if augmentation is None:
+            return self._as_they_are
         train = self._dataset.train
-        limits = measure_limits(train.samples.arranged, train.ids, self._dataset.preprocessing.dtype)
-        return Augmenter(augmentation, self._rows, train.ids.to(self._device), limits=limits)
+        return Augmenter(augmentation, self._rows, train.ids.to(self._device), limits=self._limits)
 
     def _as_they_are(self, ids: Tensor, view: int) -> Augmented:
         del view
@@ -144,11 +166,6 @@ class Courses:
 
     def _rows(self, ids: Tensor) -> Tensor:
         return self._source.rows(ids)
-
-    def _by_sample(self, of_split: Tensor) -> Tensor:
-        """Soft labels of the training split, one row per sample of the file, so that a sample's id finds its row."""
-        rows = of_split.new_zeros(len(self._dataset.train.samples), *of_split.shape[1:])
-        return rows.index_copy_(0, self._dataset.train.ids.to(rows.device), of_split)
 
     def _shapes(self, objective: Objective, learner: Learner, teacher: Teacher | None) -> Shapes:
         """Shapes of the layers that the objective looks at, from one pass of two samples."""
@@ -179,6 +196,11 @@ class Courses:
         part = self._dataset.validation
         labels, mask = (None if each is None else each.to(self._device) for each in (part.labels, part.mask))
         return Validation(self._validation_inputs, soft_labels, labels, mask)
+
+    @cached_property
+    def _limits(self) -> tuple[float, float]:
+        train = self._dataset.train
+        return measure_limits(train.samples.arranged, train.ids, self._dataset.preprocessing.dtype)
 
     @cached_property
     def _samples(self) -> Samples:

@@ -9,8 +9,10 @@ from torch import nn
 
 from stillhouse.contract.events import Finished, Noted, Planned, Stopped, TrainerEvent
 from stillhouse.contract.failures import OutOfMemoryError
+from stillhouse.contract.lending import LabelStore
 from stillhouse.contract.spec import DerivedStudent, JobSpec, TrainTeacher
 from stillhouse.contract.status import Phase, Request
+from worker.engine.answers import Answers
 from worker.engine.architectures import build_fitted
 from worker.engine.checkpoint import Keeper, Snapshot, environment, read_snapshot
 from worker.engine.comparison import compare
@@ -27,7 +29,7 @@ from worker.engine.profile import Journey
 from worker.engine.ranks import ALONE, Ranks
 from worker.engine.rehearsal import choose_numerics, rehearse
 from worker.engine.requests import Requested, StopRequestedError
-from worker.engine.softlabels import label_softly
+from worker.engine.softlabels import Desk, LabelFolder, Labelled, join, label_softly, num_chunks
 from worker.engine.state import TrainingState
 from worker.engine.students import begin_student
 from worker.engine.teachers import NetworkTeacher, Teacher, trained_teacher
@@ -44,17 +46,18 @@ def run(
     checkpoint: Path | None,
     device: str,
     requested: Callable[[], Request | None],
+    store: LabelStore | None = None,
 ) -> Iterator[TrainerEvent]:
     """Do the job, from the checkpoint if there is one, and tell what happens. Ends with Finished or Stopped.
 
     On several devices, named with commas between them, as many processes train together.
-    `inputs` holds the file of each artifact that the spec names; everything written goes below `scratch`. Raises a
-    StillhouseError where the job cannot go on.
+    `inputs` holds the file of each artifact that the spec names; everything written goes below `scratch`, and soft
+    labels are kept there too where no `store` is given. Raises a StillhouseError where the job cannot go on.
     """
     if "," in device:
         yield from launch(spec, inputs, scratch, checkpoint=checkpoint, device=device, requested=requested)
         return
-    yield from run_alone(Job(spec, inputs, scratch, device=device, requested=requested), checkpoint)
+    yield from run_alone(Job(spec, inputs, scratch, device=device, requested=requested, store=store), checkpoint)
 
 
 def run_alone(job: "Job", checkpoint: Path | None) -> Iterator[TrainerEvent]:
@@ -96,10 +99,12 @@ class Job:
 
     def __init__(
         self, spec: JobSpec, inputs: Mapping[str, Path], scratch: Path, *, device: str, requested: Requested,
-        ranks: Ranks = ALONE,
+        ranks: Ranks = ALONE, store: LabelStore | None = None,
     ) -> None:
         self.ranks = ranks
         self.spec, self.inputs, self.scratch, self.device, self.requested = spec, inputs, scratch, device, requested
+        self.store: LabelStore = store or LabelFolder(scratch / "soft_labels", inputs)
+        self.answers: Answers | None = None
         self.journey = Journey({})
         seconds = spec.training.checkpoint_seconds
         self.keeper = Keeper(scratch, self.journey, seconds=seconds, device=device, ranks=ranks)
@@ -125,7 +130,7 @@ class Job:
         if self.prepared.teacher is None and isinstance(self.spec.student, DerivedStudent):
             self._derive_student()
         yield from self._label(courses)
-        yield from self._train(courses.student(self.teacher, self.keeper.soft_labels))
+        yield from self._train(courses.student(self.teacher, self.keeper.soft_labels, self.answers))
         if self.spec.trains_control:
             yield from self._train(courses.control(self.keeper.soft_labels))
 
@@ -237,15 +242,28 @@ class Job:
         )
 
     def _label(self, courses: Courses) -> Iterator[TrainerEvent]:
-        parts = courses.labelled_parts()
-        if any(part.name not in self.keeper.soft_labels for part in parts):
-            yield from label_softly(
-                self.teacher, parts, requested=self._agreed, keeper=self.keeper, journey=self.journey,
-                device=self.device,
-            )
+        """Have the teacher's answers about every split that it labels once."""
+        labelled = courses.labelled()
+        expected = self.journey.expected.get(Phase.SOFT_LABELS, 0.0)
+        desk = Desk(
+            self.teacher, self.teacher.module if isinstance(self.spec.teacher, TrainTeacher) else None,
+            courses.shown, self.store, self.scratch, self.device, expected / max(1, num_chunks(labelled)),
+            # Each process has its own share here, and the first one's end is the end of all.
+            self.requested if self.ranks.is_first else lambda: None, self.keeper, self.journey,
+        )
+        found = yield from label_softly([split for split in labelled if self._lacks(split)], self.spec, desk)
+        for name, views in found.items():
+            if name == self.prepared.dataset.train.name:
+                self.answers = courses.stored(views)
+            else:
+                self.keeper.soft_labels[name] = join(views[0]).widen().to(self.device)
 
-    def _agreed(self) -> Request | None:
-        return self.ranks.agree(self.requested())
+    def _lacks(self, split: Labelled) -> bool:
+        """Whether the split's soft labels are still needed; a training that has ended needs none."""
+        if split.part is not self.prepared.dataset.train:
+            return split.part.name not in self.keeper.soft_labels
+        facts, _ = self.snapshot.training(Phase.DISTILLING) or ({}, {})
+        return not facts.get("ended", False)
 
     def _stop_if_requested(self, phase: Phase) -> Iterator[TrainerEvent]:
         if request := self.requested():  # by the first rank alone: the others have ended

@@ -33,8 +33,9 @@ from worker.engine.data import Dataset, Part
 from worker.engine.feed import fits_normalized
 from worker.engine.memory import available_bytes, installed_bytes, num_moments
 from worker.engine.numerics import Numerics
-from worker.engine.prepared import Prepared, labels_online
+from worker.engine.prepared import Prepared
 from worker.engine.report import environment
+from worker.engine.softlabels import LabelMode
 from worker.engine.state import TrainingState
 from worker.engine.teachers import Teacher
 
@@ -70,7 +71,7 @@ def make_plan(
         student=model_cost(state.model, _in_short(prepared), course.numerics.inputs(sample)),
         data=_data(prepared),
         terms=rehearsal.terms,
-        soft_labels=_soft_labels(spec),
+        soft_labels=_soft_labels(prepared.mode),
         numerics=_numerics(courses.numerics, tried, state.model),
         memory=memory,
         seconds=_seconds(course, expected),
@@ -211,15 +212,9 @@ def _split(part: Part, label_names: Sequence[str]) -> PlannedSplit:
     )
 
 
-def _soft_labels(spec: JobSpec) -> SoftLabels:
-    objective = spec.effective_objective
-    if not objective.needs_teacher:
-        return SoftLabels(mode="none", reason="No term compares the student with the teacher.")
-    if not labels_online(spec):
-        return SoftLabels(mode="stored", reason="The samples are the same in every epoch: one answer to each will do.")
-    if objective.needs_features:
-        return SoftLabels(mode="online", reason="A term looks at layers of the teacher, which are not stored.")
-    return SoftLabels(mode="online", reason="Augmentation shows the student other images in every epoch.")
+def _soft_labels(mode: LabelMode) -> SoftLabels:
+    told = "none" if not mode.is_needed else "online" if mode.is_online else "stored"
+    return SoftLabels(mode=told, views=mode.stored_views, reason=mode.why)
 
 
 def _numerics(chosen: Numerics, tried: Mapping[Numerics, float], student: nn.Module) -> PlannedNumerics:
@@ -243,7 +238,7 @@ def _seconds(course: Course, expected: Mapping[Phase, float]) -> TimeNeeds:
 
 def _notes(spec: JobSpec, prepared: Prepared, memory: MemoryNeeds) -> Iterator[Note]:
     for noted in prepared.notes():
-        if noted.code != "data_read":  # the plan's `data` says it
+        if noted.code not in {"data_read", "soft_labels"}:  # the plan's `data` and `soft_labels` say it
             yield Note.model_validate(noted.model_dump(exclude={"type"}))
     if isinstance(spec.teacher, TrainTeacher):
         yield Note(

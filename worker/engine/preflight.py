@@ -14,8 +14,10 @@ from stillhouse.contract.spec.objective import without_logits
 from stillhouse.contract.spec.term import FeatureTerm
 from worker.engine.architectures import build_fitted, check_batch, check_width, fit
 from worker.engine.data import Dataset, describe_classes, load_dataset
+from worker.engine.flops import count_flops
 from worker.engine.memory import check_training_memory
 from worker.engine.prepared import Prepared, student_metric, teacher_metric
+from worker.engine.softlabels import Cost, LabelMode, decide
 from worker.engine.students import begin_student, fit_student
 from worker.engine.tasks import Task, task_of
 from worker.engine.teachers import Loading, Teacher, load_teacher, trained_teacher
@@ -62,6 +64,7 @@ def prepare(
         teacher=teacher,
         metric=student_metric(spec, task),
         batch_size=min(spec.training.batch_size, len(dataset.train.ids)),
+        mode=_decide_mode(spec, dataset, architecture, teacher_architecture, num_classes),
         remarks=[
             *_read(loading.remarks), *_read(told), *task.remarks(spec, dataset, names),
             *_remarks(task, teacher, dataset, device, names),
@@ -118,6 +121,17 @@ def _read(remarks: Sequence[str]) -> Iterator[Noted]:
 
 def _width_param(spec: JobSpec) -> str:
     return "/teacher/architecture/num_classes" if isinstance(spec.teacher, CheckpointTeacher) else "/teacher"
+
+
+def _decide_mode(
+    spec: JobSpec, dataset: Dataset, student: Architecture, teacher: Architecture | None, num_outputs: int
+) -> LabelMode:
+    return decide(spec, Cost(
+        num_samples=len(dataset.train.ids),
+        num_outputs=num_outputs,
+        student_flops=3 * count_flops(student),  # forward, and twice that to go back
+        teacher_flops=count_flops(teacher) if teacher else None,
+    ))
 
 
 def _num_classes(spec: JobSpec, task: Task, dataset: Dataset, teacher: Teacher | None) -> int:

@@ -10,6 +10,7 @@ from stillhouse.contract.failures import InvalidSpecError
 from stillhouse.contract.spec import Architecture, JobSpec, Training
 from worker.engine.course import Learner
 from worker.engine.data import Dataset
+from worker.engine.softlabels import LabelMode
 from worker.engine.tasks import Task
 from worker.engine.teachers import Teacher
 
@@ -27,6 +28,7 @@ class Prepared:
     teacher: Teacher | None  # None: it is to be trained first
     metric: str
     batch_size: int  # what training.batch_size comes to
+    mode: LabelMode
     remarks: Sequence[Noted] = ()  # what was seen on the way
 
     def one_input(self) -> Tensor:
@@ -46,6 +48,7 @@ class Prepared:
                 "normalization": preprocessing.normalization.model_dump(), "num_classes": self.num_classes,
             },
         )
+        yield self.mode.note()
         yield from self.remarks
 
 
@@ -86,9 +89,3 @@ def control_metric(spec: JobSpec, task: Task) -> str:
     """What selects the control's best step: the student's, but for agreement where there are labels."""
     chosen = student_metric(spec, task)
     return task.quality if chosen == "agreement" and spec.has_validation_labels else chosen
-
-
-def labels_online(spec: JobSpec) -> bool:
-    """Whether the teacher labels each batch as it comes."""
-    objective = spec.effective_objective
-    return objective.needs_teacher and (spec.training.augmentation is not None or objective.needs_features)

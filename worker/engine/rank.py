@@ -11,13 +11,14 @@ import torch.distributed as dist
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
-from stillhouse.contract.events import Failed, TrainerEvent
+from stillhouse.contract.events import Failed, SoftLabelsSaved, TrainerEvent
 from stillhouse.contract.failures import StillhouseError
 from stillhouse.contract.status import Request
 from worker.engine.checkpoint import FILE
 from worker.engine.launch import EVENTS, REQUEST, RankOrder
 from worker.engine.pipeline import Job, run_alone
 from worker.engine.ranks import Ranks
+from worker.engine.softlabels import RankFolder
 
 
 def main(path: Path) -> None:
@@ -35,13 +36,15 @@ def main(path: Path) -> None:
     dist.init_process_group(backend, store=store, rank=rank, world_size=size)
     saved = order.scratch / FILE
     job = Job(
-        order.spec, order.inputs, order.scratch, device=device, requested=_request(order.scratch), ranks=ranks
+        order.spec, order.inputs, order.scratch, device=device, requested=_request(order.scratch), ranks=ranks,
+        store=RankFolder(order.scratch / "soft_labels", order.inputs, ranks),
     )
     tell = _teller(order.scratch / EVENTS) if ranks.is_first else _say_nothing
     try:
         # After a restart, from what this attempt has saved itself.
         for event in run_alone(job, saved if saved.exists() else order.checkpoint):
-            tell(event)
+            if not isinstance(event, SoftLabelsSaved):  # these files stay here: their keys name no owner
+                tell(event)
     except StillhouseError as error:  # all ranks meet it; beginning again would not help
         tell(Failed(failure=error.as_failure()))
     dist.destroy_process_group()

@@ -31,7 +31,7 @@ def rehearse(spec: JobSpec, prepared: Prepared, courses: Courses, teacher: Teach
     label_seconds = _time_labels(prepared, teacher, course.batches(0).cpu(), device)
     step_seconds = time_step(course, device)
     expected = {
-        Phase.SOFT_LABELS: num_chunks(courses.labelled_parts()) * label_seconds * CHUNK / course.batches.batch_size,
+        Phase.SOFT_LABELS: num_chunks(courses.labelled()) * label_seconds * CHUNK / course.batches.batch_size,
         Phase.DISTILLING: course.total_steps * step_seconds,
         Phase.CONTROL: 0.0,
         Phase.EVALUATING: EVALUATING_SECONDS,

@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from stillhouse.contract.spec.base import ArtifactId, Place, Section, told_at
 from stillhouse.contract.spec.data import Data, Split, label_kind
 from stillhouse.contract.spec.export import Export
 from stillhouse.contract.spec.objective import Objective, misfits, usual_objective
+from stillhouse.contract.spec.soft_labels import AutoSoftLabels, SoftLabels, ViewedSoftLabels
 from stillhouse.contract.spec.student import DerivedStudent, Layers, Student
 from stillhouse.contract.spec.task import Classification, Task
 from stillhouse.contract.spec.teacher import CheckpointTeacher, EnsembleTeacher, OnnxTeacher, Teacher, TrainTeacher
@@ -46,6 +47,10 @@ class JobSpec(Section):
         "unlabelled data.",
     )
     training: Training = Field(default=Training(), description="How the student is trained.")
+    soft_labels: SoftLabels = Field(
+        default=AutoSoftLabels(),
+        description="When the teacher is asked: once for each sample or view, which jobs share, or at every step.",
+    )
     control: bool = Field(
         default=True,
         description="Train the same student on the labels without the teacher as well, so that the report can tell "
@@ -58,6 +63,13 @@ class JobSpec(Section):
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="Kind of worker the job waits for; `auto` takes the service's default."
     )
+
+    @field_validator("soft_labels")
+    @classmethod
+    def _views_can_be_stored(cls, soft_labels: SoftLabels, info: ValidationInfo) -> SoftLabels:
+        if isinstance(soft_labels, ViewedSoftLabels):
+            _check_views(soft_labels.views, info.data.get("objective"), info.data.get("training"))
+        return soft_labels
 
     @model_validator(mode="after")
     def _fits_the_task(self) -> Self:
@@ -215,3 +227,17 @@ def _teacher_artifacts(teacher: Teacher, pointer: str) -> Iterator[tuple[str, st
     if isinstance(teacher, EnsembleTeacher):
         for place, member in enumerate(teacher.members):
             yield from _teacher_artifacts(member.teacher, f"{pointer}/members/{place}/teacher")
+
+def _check_views(views: int, objective: Objective | None, training: Training | None) -> None:
+    """Raise ValueError where stored views could not serve. Sections that are wrong themselves are None."""
+    if objective is not None and objective.needs_features:
+        raise ValueError(
+            "terms of the objective look at the teacher's layers, which no store holds; use kind online, or leave "
+            "those terms out"
+        )
+    if objective is not None and not objective.needs_teacher:
+        raise ValueError("no term of the objective asks the teacher; leave soft_labels out, or add a term such as kl")
+    if training is not None and training.augmentation is None and views > 1:
+        raise ValueError(
+            "without training.augmentation all views of a sample are the same; give views 1, or an augmentation"
+        )

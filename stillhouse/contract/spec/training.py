@@ -126,7 +126,7 @@ class Training(Section):
         "bfloat16 where steps are large and preflight measures that it is faster, else float32.",
     )
     augmentation: Augmentation | None = Field(
-        default=None, description="Random changes to images. The teacher then labels every batch as it comes."
+        default=None, description="Random changes to images. `soft_labels` says when the teacher sees them."
     )
     balanced_sampling: bool = Field(
         default=False,

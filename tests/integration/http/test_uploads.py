@@ -10,8 +10,13 @@ import pytest
 import torch
 from sqlalchemy import func, select
 
+from app.artifacts import service as artifacts
 from app.artifacts.models import ArtifactRow, BlobRow, LooseBlobRow
 from app.http.bodies import MOST
+from app.jobs import life
+from app.soft_labels import service as soft_labels
+from stillhouse.contract.events import SoftLabelsSaved
+from stillhouse.contract.failures import DivergedError
 from stillhouse.contract.resources import Artifact
 from tests.fixtures.files import gzipped_idx, idx, npy, npz, safetensors
 from tests.fixtures.service import ADMIN_KEY, Service, running_service
@@ -189,6 +194,39 @@ def test_an_artifact_that_a_job_needs_is_not_deleted(service: Service) -> None:
     assert job_id in refused.json()["detail"]
     service.client.post(f"/jobs/{job_id}/cancel")
     assert service.client.delete(path).status_code == 204
+
+
+def test_soft_labels_tell_what_they_cost_and_saved_and_are_not_deleted_while_in_use(either_service: Service) -> None:
+    service, key = either_service, "0" * 64
+    service.submitted()
+    maker = service.claim()
+    with artifacts.Intake(service.parts.db, service.parts.stores.files, owner=maker.owner) as intake:
+        intake.write(b"rows")
+        event = SoftLabelsSaved(key=key, split="train", view=2, shard=1, num_rows=7, seconds=3.0, file="x")
+        shard = intake.finish(
+            kind="soft_labels", name="shard", format="safetensors", facts=soft_labels.facts(event),
+            job_id=maker.job_id,
+        )
+    life.save_soft_labels(service.parts.db, maker, event, shard.id)
+    life.fail(service.parts.db, maker, DivergedError().as_failure())
+    service.submitted()
+    user = service.claim()
+    life.lend(service.parts.db, user, [key], 1)
+    (told,) = service.client.get("/artifacts", params={"kind": "soft_labels"}).json()["data"]
+    facts = told["facts"]
+    assert facts.pop("last_used_at")
+    assert facts == {
+        "key": key, "split": "train", "view": 2, "shard": 1, "num_rows": 7, "seconds": 3.0, "num_uses": 1,
+        "seconds_saved": 3.0,
+    }
+    assert (told["kind"], told["job_id"]) == ("soft_labels", maker.job_id)
+    assert service.client.get(f"/artifacts/{shard.id}").json()["facts"]["num_uses"] == 1
+    refused = service.client.delete(f"/artifacts/{shard.id}")
+    assert (refused.status_code, refused.json()["code"]) == (409, "artifact_in_use")
+    assert user.job_id in refused.json()["detail"]
+    life.fail(service.parts.db, user, DivergedError().as_failure())
+    assert service.client.delete(f"/artifacts/{shard.id}").status_code == 204
+    assert service.client.get("/artifacts", params={"kind": "soft_labels"}).json()["data"] == []
 
 
 def test_another_owners_artifact_is_not_there(either_service: Service) -> None:

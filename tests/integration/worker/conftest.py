@@ -19,12 +19,14 @@ from worker.workshop import Workshop, open_workshop
 
 @pytest.fixture(scope="session")
 def forkserver() -> None:
-    """The forkserver of this process, with both engines of the tests."""
+    """The forkserver of this process, with all engines of the tests."""
     before = dict(os.environ)
     os.environ.clear()
     os.environ.update(scrubbed(before))
     try:
-        warm_up("tests.fixtures.noop_engine", "tests.fixtures.hostile_engine")
+        warm_up(
+            "tests.fixtures.noop_engine", "tests.fixtures.hostile_engine", "tests.fixtures.labelling_engine",
+        )
     finally:
         os.environ.clear()
         os.environ.update(before)

@@ -10,6 +10,7 @@ import pytest
 from app.artifacts import service as artifacts
 from stillhouse.contract.status import Status
 from tests.fixtures.jobs import Desk
+from worker import child
 from worker.supervisor import serve
 from worker.workshop import Workshop
 
@@ -35,6 +36,28 @@ def test_what_is_no_event_ends_the_job_and_runs_nothing(
     assert row.error is not None
     assert (row.status, row.error["code"], row.attempt) == (Status.FAILED, "trainer_crashed", 1)
     assert hostile_shop.devices.num_free == 1
+
+
+def test_who_asks_and_does_not_read_the_answers_blocks_nobody(
+    hostile_shop: Workshop, office: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child, "_SENDING_SECONDS", 0.2)
+    job_id = office.submit(labels={"attack": "deaf"})
+    serve(hostile_shop, "cpu")
+    row = office.row(job_id)
+    assert row.error is not None
+    assert (row.status, row.error["code"], row.attempt) == (Status.FAILED, "trainer_crashed", 1)
+    assert "does not read the answer" in row.error["message"]
+
+
+def test_only_plain_files_of_the_scratch_folder_become_soft_labels(hostile_shop: Workshop, office: Desk) -> None:
+    job_id = office.submit(labels={"attack": "shard:/etc/passwd"})
+    serve(hostile_shop, "cpu")
+    row = office.row(job_id)
+    assert row.error is not None
+    assert (row.status, row.error["code"]) == (Status.FAILED, "trainer_crashed")
+    with office.db.reading() as session:
+        assert {artifact.kind for artifact in artifacts.page(session, "ann").rows} == {"data"}
 
 
 def test_half_a_message_blocks_nobody(hostile_shop: Workshop, office: Desk) -> None:

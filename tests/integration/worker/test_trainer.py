@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from stillhouse.contract.events import Failed, Finished, Progressed, Stopped, TrainerEvent
+from stillhouse.contract.events import Failed, Finished, Progressed, Stopped
 from stillhouse.contract.status import Request
 from tests.fixtures.fleet import is_alive
 from tests.fixtures.jobs import raw_spec
 from tests.fixtures.waiting import wait_until
 from worker.child import Child
-from worker.orders import Order, receive_event
+from worker.orders import Order, Word, receive_event
 from worker.version import CODE_VERSION, digest_of_code
 
 pytestmark = pytest.mark.usefixtures("forkserver")
@@ -28,7 +28,8 @@ def order(folder: Path, **more: object) -> Order:
     (folder / "scratch").mkdir()
     (folder / "log").touch()
     return Order.model_validate({
-        "job_id": "job_1", "attempt": 1, "spec": raw_spec("art_" + "0" * 20, labels=labels), "inputs": {},
+        "job_id": "job_1", "attempt": 1, "owner": "ann", "spec": raw_spec("art_" + "0" * 20, labels=labels),
+        "inputs": {}, "digests": {},
         "scratch": folder / "scratch", "log": folder / "log", "checkpoint": None, "device": "cpu", "threads": 1,
         "engine": "tests.fixtures.noop_engine", "code_version": CODE_VERSION, "orphan_seconds": 5.0, **more,
     })
@@ -44,7 +45,7 @@ def trainer(ordered: Order) -> Iterator[Child]:
         child.close()
 
 
-def words(child: Child) -> Iterator[TrainerEvent]:
+def words(child: Child) -> Iterator[Word]:
     """Whatever it says until it ends."""
     try:
         while child.has_word():

@@ -68,7 +68,7 @@ def test_what_is_left_out_is_inferred(lesson: Lesson) -> None:
         Phase.SOFT_LABELS, Phase.DISTILLING, Phase.CONTROL, Phase.EVALUATING, Phase.EXPORTING
     }
     assert all(seconds > 0 for seconds in expected.values())
-    note, doubt = found.notes()  # a teacher of random weights
+    note, _, doubt = found.notes()  # a teacher of random weights
     assert note.data["num_classes"] == 3
     assert doubt.code == "teacher_doubtful"
 

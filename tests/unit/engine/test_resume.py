@@ -28,6 +28,7 @@ AUGMENTED: dict[str, Any] = {
     "student": STUDENT,
     "training": TRAINING | {"augmentation": AUGMENTATION, "optimizer": {"kind": "sgd", "nesterov": True}},
 }
+VIEWED = AUGMENTED | {"soft_labels": {"kind": "views", "views": 2}}
 TAUGHT_FIRST: dict[str, Any] = {
     "teacher": {
         "kind": "train", "architecture": {"kind": "mlp", "hidden": [8], "dropout": 0.2, "batch_norm": True},
@@ -56,7 +57,7 @@ def assert_same(job: Job, reference: Job) -> None:
         )
 
 
-@pytest.mark.parametrize("sections", [PLAIN, AUGMENTED, TAUGHT_FIRST])
+@pytest.mark.parametrize("sections", [PLAIN, AUGMENTED, VIEWED, TAUGHT_FIRST])
 @pytest.mark.parametrize("every", [2, 3, 7])
 def test_a_job_stopped_again_and_again_ends_with_the_same_bits(
     lesson: Lesson, sections: dict[str, Any], every: int
@@ -73,7 +74,7 @@ def due_every_fifth_time(keeper: Keeper) -> bool:
     return bool(next(asked) % 5 == 0)
 
 
-@pytest.mark.parametrize("sections", [PLAIN, TAUGHT_FIRST])
+@pytest.mark.parametrize("sections", [PLAIN, VIEWED, TAUGHT_FIRST])
 @pytest.mark.parametrize("lost_events", [1, 4])
 def test_a_job_that_crashes_after_its_checkpoints_ends_with_the_same_bits(
     lesson: Lesson, sections: dict[str, Any], lost_events: int, monkeypatch: pytest.MonkeyPatch

@@ -4,10 +4,10 @@ import threading
 
 import pytest
 
-from stillhouse.contract.events import CheckpointSaved, Measured, Noted, PhaseStarted, Progressed, TrainerEvent
+from stillhouse.contract.events import CheckpointSaved, Measured, Noted, PhaseStarted, Progressed
 from stillhouse.contract.status import Phase
 from tests.fixtures.waiting import wait_until
-from worker.orders import ProtocolError
+from worker.orders import ProtocolError, Word
 from worker.recorder import MAX_WAITING, MERGE_METRICS_ABOVE, Inbox
 
 
@@ -23,7 +23,7 @@ def noted(number: int) -> Noted:
     return Noted(code="n", message=str(number))
 
 
-def taken(*events: TrainerEvent) -> list[TrainerEvent]:
+def taken(*events: Word) -> list[Word]:
     inbox = Inbox()
     for event in events:
         inbox.put(event)
@@ -42,7 +42,7 @@ def test_only_the_newest_progress_of_a_phase_is_kept() -> None:
 
 
 def test_other_events_are_all_kept_in_order() -> None:
-    events: list[TrainerEvent] = [
+    events: list[Word] = [
         PhaseStarted(phase=Phase.DISTILLING), noted(1), noted(1), measured(1), measured(2),
         CheckpointSaved(phase=Phase.DISTILLING, step=2, file="a"),
         CheckpointSaved(phase=Phase.DISTILLING, step=2, file="b"),
@@ -61,7 +61,7 @@ def test_a_flood_waits_until_something_is_taken() -> None:
     inbox, num_events = Inbox(), MAX_WAITING + 10
     thread = threading.Thread(target=flood, args=(inbox, num_events))
     thread.start()
-    got: list[TrainerEvent] = []
+    got: list[Word] = []
 
     def take_all() -> bool:
         events, _ = inbox.take(0.1)

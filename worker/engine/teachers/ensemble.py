@@ -1,7 +1,7 @@
 """Several teachers that answer as one."""
 
 from collections.abc import Sequence
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import torch
 from torch import Tensor
@@ -45,6 +45,14 @@ class Ensemble:
     def num_bytes(self) -> int | None:
         """Of all members, where all tell."""
         return _total([member.num_bytes for member in self._members])
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Who the members are, and how they are averaged."""
+        return {
+            "backend": "ensemble", "members": [member.identity for member in self._members],
+            "weights": self._weights.tolist(), "stacked": self._is_stacked,
+        }
 
     def answer(self, arranged: Tensor, given: Tensor | None = None) -> Tensor:
         """(N, M, num_outputs) where probabilities are averaged, else the weighted mean (N, num_outputs)."""

@@ -47,7 +47,9 @@ class OnnxModelTeacher:
     ) -> None:
         self._spec, self._param = spec, param
         self.num_bytes = path.stat().st_size
-        self._session = _open(path, param)
+        self._num_threads = torch.get_num_threads()
+        self._session = _open(path, param, self._num_threads)
+        self._read = dataset.preprocessing
         self._preprocessing = reading(spec.normalization, dataset, param) if spec.normalization else None
         self._inputs = _plan_inputs(self._session.get_inputs(), spec, dataset.preprocessing, param)
         self._output = _choose_output(self._session.get_outputs(), spec, param)
@@ -66,6 +68,15 @@ class OnnxModelTeacher:
     def num_parameters(self) -> None:
         """Not known: what a model of another framework learned need not stand among its weights."""
         return
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """How the model is run and what it is given; the file itself is an artifact of the job."""
+        return {
+            "backend": "onnxruntime", "threads": self._num_threads, "output": self._output, "gives": self.gives,
+            "read": self._read.model_dump(mode="json"),
+            "preprocessing": self._preprocessing.model_dump(mode="json") if self._preprocessing else None,
+        }
 
     def answer(self, arranged: Tensor, given: Tensor | None = None) -> Tensor:
         """Outputs (N, num_outputs): logits, values, or logarithms of probabilities, on the device of the samples."""
@@ -104,11 +115,11 @@ def load_onnx(
     return OnnxModelTeacher(spec, inputs[spec.artifact], dataset, param, is_classification=is_classification)
 
 
-def _open(path: Path, param: str) -> "InferenceSession":
+def _open(path: Path, param: str, num_threads: int) -> "InferenceSession":
     import onnxruntime  # noqa: PLC0415 - it starts threads, which the forkserver must not have
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
+    options.intra_op_num_threads = num_threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     try:

@@ -1,6 +1,6 @@
 """Soft labels that come with the data."""
 
-from typing import Final
+from typing import Any, Final
 
 from torch import Tensor
 
@@ -25,6 +25,14 @@ class GivenTeacher:
         self._floor, self._are_votes = spec.floor, soft_labels.kind == "votes"
         self.num_outputs = num_outputs
         self.gives = _gives(spec, soft_labels)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """How the answers are read; they themselves are a part of the data."""
+        return {
+            "backend": "given", "votes": self._are_votes, "gives": self.gives, "floor": self._floor,
+            "num_outputs": self.num_outputs,
+        }
 
     def answer(self, arranged: Tensor, given: Tensor | None = None) -> Tensor:
         """Outputs (N, num_outputs): logits, values, or logarithms of probabilities."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -50,6 +50,13 @@ class Teacher(Protocol):
     def num_bytes(self) -> int | None:
         """Size on disk; None where nobody knows."""
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Backend, precision, architecture, how it reads samples: what answers depend on beside section and files.
+
+        Plain JSON, and a part of the keys of its soft labels.
+        """
+
     def answer(self, arranged: Tensor, given: Tensor | None = None) -> Tensor:
         """Outputs (N, num_outputs), or (N, M, num_outputs) of M members, float32, of raw arranged samples (N, ...).
 
@@ -87,6 +94,14 @@ class NetworkTeacher:
     def num_bytes(self) -> int:
         """Size of the weights as safetensors."""
         return saved_bytes(self.module)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """A complete architecture, in float32, that reads as its preprocessing says."""
+        return {
+            "backend": "torch", "precision": "float32", "architecture": self.architecture.model_dump(mode="json"),
+            "preprocessing": self.preprocessing.model_dump(mode="json"),
+        }
 
     @torch.no_grad()
     def answer(self, arranged: Tensor, given: Tensor | None = None) -> Tensor:
