@@ -238,7 +238,7 @@ def test_an_answer_that_is_not_finite_names_the_sample(lesson: Lesson, monkeypat
         return torch.where((ids == 23)[:, None] & (len(ids) == CHUNK), torch.nan, answers)
 
     monkeypatch.setattr(NetworkTeacher, "answer", answer)
-    with pytest.raises(NonFiniteSoftLabelsError, match="sample 23 of (train|validation)") as caught:
+    with pytest.raises(NonFiniteSoftLabelsError, match=r"sample 23 of (train|validation)") as caught:
         list(lesson.job(lesson.spec()).train(None))
     assert caught.value.param == "/teacher"
 
