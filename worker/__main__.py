@@ -10,7 +10,7 @@ from app import queue
 from app.settings import settings
 from worker import celery_app, pulse, reaper, scratch, tasks
 from worker.child import warm_up
-from worker.environment import hide, scrub
+from worker.environment import allow_many_files, hide, scrub
 from worker.workshop import open_workshop
 
 
@@ -21,6 +21,7 @@ def main() -> None:
     # In this order, while there is one thread: what the forkserver and its children inherit is settled here.
     hide()
     scrub()
+    allow_many_files()
     warm_up(config.engine)
     shop = open_workshop(config)
     scratch.sweep(config.scratch_folder)

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import resource
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Final
@@ -36,6 +37,12 @@ def hide() -> None:
     Without effect where trainers run as root.
     """
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def allow_many_files() -> None:
+    """Let the worker open as many files as it may: each staged file is held open, and soft labels are many."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def scrub() -> None:

@@ -5,10 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from stillhouse.contract.events import CheckpointSaved, Finished, Planned, Stopped, TrainerEvent
+from stillhouse.contract.events import CheckpointSaved, Finished, Planned, SoftLabelsSaved, Stopped, TrainerEvent
 from stillhouse.contract.spec import JobSpec
 from tests.fixtures.lessons import TEST, TRAIN, Lesson, asked_at, never
-from worker.engine import pipeline
+from worker.engine import answers, pipeline
+
+AUGMENTED: dict[str, object] = {"augmentation": {"transforms": [{"kind": "shift", "pixels": 1}]}}
 
 pytestmark = [
     pytest.mark.gpu,
@@ -37,13 +39,22 @@ def run(
 
 @pytest.mark.parametrize(
     "training",
-    [{}, {"ema_decay": 0.9}, {"augmentation": {"transforms": [{"kind": "shift", "pixels": 1}]}}],
+    [{}, {"ema_decay": 0.9}, AUGMENTED],
     ids=["plain", "average", "augmented"],
 )
 def test_a_job_runs_to_its_end_on_cuda(lesson: Lesson, training: dict[str, object]) -> None:
     last = run(lesson, lesson.spec(training=training), name="whole")[-1]
     assert isinstance(last, Finished)
     assert last.report.environment.device.startswith("cuda")
+
+
+@pytest.mark.parametrize("max_ready_bytes", [2**31, 0], ids=["ready", "mapped"])
+def test_stored_views_train_on_cuda(lesson: Lesson, max_ready_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answers, "MAX_READY_BYTES", max_ready_bytes)
+    spec = lesson.spec(training=AUGMENTED, soft_labels={"kind": "views", "views": 2})
+    events = run(lesson, spec, name="views")
+    assert {event.view for event in events if isinstance(event, SoftLabelsSaved)} == {0, 1}
+    assert isinstance(events[-1], Finished)
 
 
 def test_a_stopped_job_goes_on_on_cuda(lesson: Lesson) -> None:

@@ -3,13 +3,17 @@
 from dataclasses import replace
 
 import pytest
+from sqlalchemy import select, update
 from sqlalchemy.exc import OperationalError
 
 from app.jobs import life
 from app.jobs.models import JobRow
 from app.kit.clock import now
+from app.soft_labels.models import SoftLabelsRow
+from stillhouse.contract.events import SoftLabelsSaved
+from stillhouse.contract.failures import DivergedError
 from stillhouse.contract.status import Status
-from tests.fixtures.jobs import Desk
+from tests.fixtures.jobs import Desk, upload
 from tests.fixtures.waiting import wait_until
 from worker import reaper
 from worker.slots import Slots
@@ -86,6 +90,30 @@ def test_old_plans_are_forgotten(shop: Workshop, office: Desk) -> None:
 def exists(office: Desk, job_id: str) -> bool:
     with office.db.reading() as session:
         return session.get(JobRow, job_id) is not None
+def test_the_rounds_drop_soft_labels_that_nobody_uses(shop: Workshop, office: Desk) -> None:
+    shop = replace(shop, settings=shop.settings.model_copy(update={"reap_seconds": 0.01, "soft_label_days": 1.0}))
+    office.submit()
+    claim = office.claim()
+    keys = [f"{number:064x}" for number in range(2)]
+    for key, seconds in zip(keys, (25 * 3600, 23 * 3600), strict=True):
+        event = SoftLabelsSaved(key=key, split="train", view=0, shard=0, num_rows=1, seconds=1, file="x")
+        made = upload(office.db, office.stores, key.encode(), kind="soft_labels", job_id=claim.job_id)
+        life.save_soft_labels(office.db, claim, event, made.id)
+        with office.db.writing() as session:
+            session.execute(
+                update(SoftLabelsRow).where(SoftLabelsRow.key == key).values(last_used_at=now(-seconds))
+            )
+    thread = reaper.start(shop)
+    life.fail(office.db, claim, DivergedError().as_failure())
+
+    def left() -> list[str]:
+        with office.db.reading() as session:
+            return list(session.scalars(select(SoftLabelsRow.key)))
+
+    wait_until(lambda: left() == keys[1:])
+    shop.draining.set()
+    thread.join(10)
+    assert left() == keys[1:]
 
 
 def test_the_rounds_go_on_after_an_outage_and_let_the_living_renew_first(

@@ -22,6 +22,7 @@ from app.settings import Settings
 from app.soft_labels.models import SoftLabelsRow
 from app.soft_labels.service import usage
 from stillhouse.contract.events import Noted, PhaseStarted, Progressed, SoftLabelsSaved
+from stillhouse.contract.resources import ArtifactKind
 from stillhouse.contract.spec import JobSpec
 from stillhouse.contract.status import Phase, Status
 from tests.fixtures.jobs import Desk
@@ -127,10 +128,10 @@ class School:
         wait_until(lambda: self.passes(name) >= number, WAIT)
 
     def _upload(self, path: Path, owner: str) -> str:
-        kind, form = ("teacher", "safetensors") if path.suffix == ".safetensors" else ("data", "npz")
+        kind: ArtifactKind = "teacher" if path.suffix == ".safetensors" else "data"
         return store_file(
-            self.desk.db, self.desk.stores, path, owner=owner, kind=kind, name=path.name, format=form, job_id=None,  # type: ignore[arg-type] - both are kinds
-            into="files",
+            self.desk.db, self.desk.stores, path, owner=owner, kind=kind, name=path.name,
+            format=path.suffix.removeprefix("."), job_id=None, into="files",
         ).id
 
 

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from app.jobs.spec_reading import read_spec
 from stillhouse.contract.failures import InvalidSpecError
-from stillhouse.contract.spec import JobSpec, LayerPair, Objective
+from stillhouse.contract.spec import JobSpec, Kl, LayerPair, Objective
 from stillhouse.contract.spec.term import FeatureTerm
 
 ART = "art_" + "0" * 20
@@ -23,7 +23,9 @@ class Looking(FeatureTerm):
     kind: Literal["looking"] = "looking"
 
 
-OF_FEATURES = Objective.model_construct(terms=[Looking(pairs=[LayerPair(student="body.0", teacher="body.0")])])
+OF_FEATURES = Objective(terms=[Kl()]).model_copy(
+    update={"terms": [Looking(pairs=[LayerPair(student="body.0", teacher="body.0")])]}
+)
 
 
 def test_auto_is_the_default() -> None:

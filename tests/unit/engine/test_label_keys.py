@@ -248,7 +248,8 @@ def test_a_trained_teacher_is_known_by_its_weights_alone() -> None:
 
 @pytest.mark.parametrize("other", [
     {"a": torch.zeros(2, 3)}, {"a": torch.zeros(6)}, {"b": torch.zeros(3, 2)},
-    {"a": torch.zeros(3, 2, dtype=torch.int32)}, {"a": -torch.zeros(3, 2)}, {"a": torch.zeros(3, 2), "b": torch.ones(1)},
+    {"a": torch.zeros(3, 2, dtype=torch.int32)}, {"a": -torch.zeros(3, 2)},
+    {"a": torch.zeros(3, 2), "b": torch.ones(1)},
 ])
 def test_tensors_are_known_by_name_type_shape_and_bits(other: dict[str, torch.Tensor]) -> None:
     assert digest_of_tensors(other) != digest_of_tensors({"a": torch.zeros(3, 2)})

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from stillhouse.contract.events import Noted
-from stillhouse.contract.spec import AutoSoftLabels, JobSpec, LayerPair, Objective
+from stillhouse.contract.spec import AutoSoftLabels, JobSpec, LayerPair
 from stillhouse.contract.spec.term import FeatureTerm
 from tests.fixtures.lessons import Lesson
 from worker.engine.softlabels import Cost, decide
@@ -68,7 +68,8 @@ def test_no_term_that_asks_the_teacher_stores_nothing() -> None:
 
 def test_terms_that_look_at_layers_need_the_teacher_online() -> None:
     looking = FeatureTerm(pairs=[LayerPair(student="body.0", teacher="body.0")])
-    of_features = spec(augmented=False).model_copy(update={"objective": Objective.model_construct(terms=[looking])})
+    objective = spec(objective={"terms": [{"kind": "kl"}]}).effective_objective.model_copy(update={"terms": [looking]})
+    of_features = spec(augmented=False).model_copy(update={"objective": objective})
     mode = decide(of_features, DEAR)
     assert mode.is_online
     assert "layers" in mode.note().message

@@ -17,9 +17,10 @@ from tests.fixtures.labels import Passes, SteeredStore, in_turn
 from tests.fixtures.lessons import TRAIN, Lesson, asked_at, curves, everything, never
 from worker.engine import answers as answers_module
 from worker.engine.answers import MappedAnswers
+from worker.engine.courses import Courses
 from worker.engine.pipeline import Job
 from worker.engine.requests import StopRequestedError
-from worker.engine.softlabels import labelling, plan
+from worker.engine.softlabels import Shown, labelling, plan
 from worker.engine.teachers import NetworkTeacher
 
 VIEWS: dict[str, Any] = {
@@ -125,9 +126,9 @@ def test_stored_views_are_what_the_teacher_says_of_what_the_student_sees(lesson:
     for step in (0, course.batches.steps_per_epoch, 2 * course.batches.steps_per_epoch):
         batch = course.batch(step)
         view = step // course.batches.steps_per_epoch % 2
-        shown = job.courses.images("train", batch.ids, view)
+        shown = job.courses.shown("train", batch.ids, view).images
         assert batch.teacher is not None
-        expected = teacher.answer(shown, batch.ids)
+        expected = teacher.answer(shown)
         assert torch.allclose(batch.teacher, expected, atol=float(expected.abs().max()) * 2**-9)
         assert torch.equal(batch.inputs, job.prepared.dataset.preprocessing.normalize(shown))
         seen.add(view)
@@ -231,14 +232,20 @@ def test_an_ended_training_asks_for_no_labels_any_more(lesson: Lesson, passes: P
 
 
 def test_an_answer_that_is_not_finite_names_the_sample(lesson: Lesson, monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = NetworkTeacher.answer
+    shown, answer = Courses.shown, NetworkTeacher.answer
+    asked: list[torch.Tensor] = []
 
-    def answer(teacher: NetworkTeacher, arranged: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-        answers = plain(teacher, arranged, ids)
-        return torch.where((ids == 23)[:, None] & (len(ids) == CHUNK), torch.nan, answers)
+    def noted(courses: Courses, split: str, ids: torch.Tensor, view: int) -> Shown:
+        asked.append(ids)
+        return shown(courses, split, ids, view)
 
-    monkeypatch.setattr(NetworkTeacher, "answer", answer)
-    with pytest.raises(NonFiniteSoftLabelsError, match="sample 23 of (train|validation)") as caught:
+    def spoilt(teacher: NetworkTeacher, arranged: torch.Tensor, given: torch.Tensor | None = None) -> torch.Tensor:
+        answers = answer(teacher, arranged, given)
+        return torch.where((asked[-1] == 23)[:, None], torch.nan, answers) if asked else answers
+
+    monkeypatch.setattr(Courses, "shown", noted)
+    monkeypatch.setattr(NetworkTeacher, "answer", spoilt)
+    with pytest.raises(NonFiniteSoftLabelsError, match=r"sample 23 of (train|validation)") as caught:
         list(lesson.job(lesson.spec()).train(None))
     assert caught.value.param == "/teacher"
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from tests.fixtures.labels import KEY
 from worker.engine import answers as answers_module
 from worker.engine.answers import MappedAnswers, StoredAnswers, stored
+from worker.engine.softlabels.keys import Form
 from worker.engine.softlabels.shards import Rows, hold, join, read_shard, write_shard
 
 FINITE = st.floats(-1e4, 1e4, width=32)
@@ -66,7 +67,7 @@ def test_logarithms_of_probabilities_keep_the_small_ones() -> None:
 
 @pytest.mark.parametrize("shape", [(5, 3), (5, 2, 3)])
 @pytest.mark.parametrize("form", ["narrow", "exact"])
-def test_a_file_gives_back_what_was_held(tmp_path: Path, shape: tuple[int, ...], form: str) -> None:
+def test_a_file_gives_back_what_was_held(tmp_path: Path, shape: tuple[int, ...], form: Form) -> None:
     torch.manual_seed(0)
     key = replace(KEY, form=form)
     rows = hold(torch.randn(shape), key.form)

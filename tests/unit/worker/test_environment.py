@@ -31,3 +31,13 @@ def test_threads_do_not_spin_and_nothing_phones_home() -> None:
     assert scrubbed({"OMP_WAIT_POLICY": "active"}) == {
         "OMP_WAIT_POLICY": "passive", "OPENBLAS_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "ORT_DISABLE_TELEMETRY": "1",
     }
+
+
+def test_a_worker_may_open_as_many_files_as_the_system_allows() -> None:
+    code = (
+        "import resource as r; from worker.environment import allow_many_files; most = r.getrlimit(r.RLIMIT_NOFILE)[1];"
+        "r.setrlimit(r.RLIMIT_NOFILE, (64, most)); allow_many_files();"
+        "print(r.getrlimit(r.RLIMIT_NOFILE) == (most, most))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout == "True\n"

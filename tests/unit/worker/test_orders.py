@@ -72,8 +72,7 @@ def test_the_longest_answer_is_short_enough() -> None:
     b'{"type": "wanted", "keys": [], "num_to_make": 1}', b'{"type": "wanted", "keys": ["x"], "num_to_make": 1}',
     b'{"type": "wanted", "keys": ["' + b"0" * 64 + b'"], "num_to_make": -1}',
     b'{"type": "wanted", "keys": [' + b",".join([b'"' + b"0" * 64 + b'"'] * 513) + b'], "num_to_make": 1}',
-    b'{"type": "soft_labels", "key": "../up", "split": "train", "view": 0, "shard": 0, "num_rows": 1, "seconds": 1, '
-    b'"file": "x"}',
+    b'{"type":"soft_labels","key":"../up","split":"","view":0,"shard":0,"num_rows":1,"seconds":1,"file":"x"}',
 ])
 def test_what_is_no_event_is_refused(ends: Ends, garbage: bytes) -> None:
     ours, theirs = ends
