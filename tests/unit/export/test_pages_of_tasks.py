@@ -91,6 +91,7 @@ def test_the_charts_are_called_by_their_names(kind: str) -> None:
     assert [charts[title].is_minor for title in titles] == [False, False]
     assert all(words in charts[title].summary for title, words in zip(titles, told, strict=True))
     assert charts["Share of the gradient: bce"].is_minor
+    assert charts["Share of the gradient: bce"].summary == "Student from -50.00 % to 90.00 %."
 
 
 CARDS = {
