@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0003"
-down_revision: str | None = "0002_soft_labels"
+down_revision: str | None = "0002"
 branch_labels = None
 depends_on = None
 

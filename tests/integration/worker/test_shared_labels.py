@@ -37,7 +37,6 @@ from worker.workshop import Workshop
 # 72 training samples in 2 views, 24 validation and 40 test samples, by shards of 16 rows and passes of 8.
 NUM_SHARDS = 2 * 5 + 2 + 3
 NUM_PASSES = 2 * 9 + 3 + 5
-IN_PREFLIGHT = 3
 WAIT = 60.0
 
 
@@ -193,7 +192,7 @@ def test_a_second_job_skips_the_teacher_and_its_use_is_counted(any_school: Schoo
     serve(school.shop, "cpu")
     assert school.desk.row(first).status == school.desk.row(second).status == Status.SUCCEEDED
     assert len(set(school.made(first))) == len(school.made(first)) == NUM_SHARDS
-    assert (school.passes("first"), school.passes("second")) == (NUM_PASSES + IN_PREFLIGHT, IN_PREFLIGHT)
+    assert (school.passes("first"), school.passes("second")) == (NUM_PASSES, 0)
     phases = [event.phase for event in school.events(second) if isinstance(event, PhaseStarted)]
     assert Phase.SOFT_LABELS not in phases
     assert [data["shared"] for data in school.notes(second, "soft_labels_shared")] == [NUM_SHARDS]
@@ -226,9 +225,9 @@ def test_two_jobs_at_once_make_each_shard_once(any_school: School) -> None:
     school = any_school
     one, other = school.worker("one"), school.worker("other")
     first = school.submit("first")
-    school.hold("first", from_pass=IN_PREFLIGHT + 6)
+    school.hold("first", from_pass=6)
     with working(one):
-        school.wait_for_pass("first", IN_PREFLIGHT + 5)  # two shards are made, a third is half made
+        school.wait_for_pass("first", 5)  # two shards are made, a third is half made
         second = school.submit("second", hidden=9)
         with working(other):
             wait_until(lambda: school.notes(second, "soft_labels_awaited") == [{"jobs": [first]}], WAIT)
@@ -238,15 +237,15 @@ def test_two_jobs_at_once_make_each_shard_once(any_school: School) -> None:
     assert school.desk.row(first).status == school.desk.row(second).status == Status.SUCCEEDED
     made = [*school.made(first), *school.made(second)]
     assert len(set(made)) == len(made) == NUM_SHARDS
-    assert school.passes() == NUM_PASSES + 2 * IN_PREFLIGHT
+    assert school.passes() == NUM_PASSES
 
 
 def test_who_waits_can_be_cancelled(school: School) -> None:
     one, other = school.worker("one"), school.worker("other")
     first = school.submit("first")
-    school.hold("first", from_pass=IN_PREFLIGHT + 1)
+    school.hold("first", from_pass=2)
     with working(one):
-        school.wait_for_pass("first", IN_PREFLIGHT)
+        school.wait_for_pass("first", 1)
         second = school.submit("second")
         with working(other):
             wait_until(lambda: bool(school.notes(second, "soft_labels_awaited")), WAIT)
@@ -254,16 +253,16 @@ def test_who_waits_can_be_cancelled(school: School) -> None:
             school.wait_for(second, Status.CANCELLED)
         school.let_go("first")
     assert school.desk.row(first).status == Status.SUCCEEDED
-    assert school.passes("second") == IN_PREFLIGHT
+    assert school.passes("second") == 0
 
 
 def test_when_the_maker_dies_who_waits_takes_over(any_school: School) -> None:
     school = any_school
     one, other = school.worker("one"), school.worker("other")
     first = school.submit("first")
-    school.hold("first", from_pass=IN_PREFLIGHT + 6)
+    school.hold("first", from_pass=6)
     with working(one):
-        school.wait_for_pass("first", IN_PREFLIGHT + 5)
+        school.wait_for_pass("first", 5)
         second = school.submit("second", hidden=9)
         with working(other):
             wait_until(lambda: bool(school.notes(second, "soft_labels_awaited")), WAIT)
@@ -275,23 +274,23 @@ def test_when_the_maker_dies_who_waits_takes_over(any_school: School) -> None:
     assert len(set(made)) == len(made) == NUM_SHARDS
     assert len(school.made(second)) >= 1
     half_made = 1
-    assert school.passes() == NUM_PASSES + half_made + 3 * IN_PREFLIGHT
+    assert school.passes() == NUM_PASSES + half_made
 
 
 def test_a_trainer_killed_in_mid_labelling_loses_no_finished_shard(any_school: School) -> None:
     school = any_school
     reference = school.submit("reference", "bob")
     job_id = school.submit("killed")
-    school.hold("killed", from_pass=IN_PREFLIGHT + 12)
+    school.hold("killed", from_pass=12)
     with working(school.shop):
-        school.wait_for_pass("killed", IN_PREFLIGHT + 11)  # five shards of 9 passes, one of 2, a half
+        school.wait_for_pass("killed", 11)  # five shards of 9 passes, one of 2, a half
         wait_until(lambda: len(school.made(job_id)) == 6, WAIT)
         os.kill(trainer_of(school.shop), signal.SIGKILL)
         school.let_go("killed")
     row = school.desk.row(job_id)
     assert (row.status, row.attempt, row.losses) == (Status.SUCCEEDED, 2, 1)
     assert len(set(school.made(job_id))) == len(school.made(job_id)) == NUM_SHARDS
-    assert school.passes("killed") == NUM_PASSES + 2 * IN_PREFLIGHT
+    assert school.passes("killed") == NUM_PASSES
     assert school.weights(job_id) == school.weights(reference)
     assert {shard["num_uses"] for shard in school.shards()} == {0}, "going on is no use by another job"
 
@@ -301,9 +300,9 @@ def test_a_lost_worker_is_followed_when_its_lease_ends(any_school: School) -> No
     school = any_school
     one, other = school.worker("one"), school.worker("other")
     first = school.submit("first")
-    school.hold("first", from_pass=IN_PREFLIGHT + 6)
+    school.hold("first", from_pass=6)
     with working(one):
-        school.wait_for_pass("first", IN_PREFLIGHT + 5)
+        school.wait_for_pass("first", 5)
         wait_until(lambda: len(school.made(first)) == 2, WAIT)
         school.desk.set(first, lease_worker="of a machine that is gone", lease_until=now(1))
     second = school.submit("second", hidden=9)

@@ -1,8 +1,7 @@
 """No two things that could make another label share a key, and nothing else keeps jobs from sharing labels."""
 
-import types
 from dataclasses import fields, replace
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -10,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from stillhouse.contract.spec import Augmentation, Data, JobSpec, Section, Split, Teacher, TrainTeacher
+from stillhouse.contract.spec import Augmentation, Data, JobSpec
 from tests.fixtures.labels import KEY
 from tests.fixtures.lessons import Lesson
 from worker.engine.softlabels import Labelled
@@ -48,8 +47,7 @@ IDX = NPZ | {"data": NPZ["data"] | {
 }}
 CNN = NPZ | {"teacher": NPZ["teacher"] | {"architecture": {"kind": "cnn", "num_classes": 3, "input_shape": [1, 8, 8]}}}
 
-# Of each field of the sections that go into keys: another value. A new field has to be entered here, and so somebody
-# has to think about which of the two it is.
+# Of fields of the sections that go into keys: another value.
 ASKS_FOR_OTHER_LABELS: dict[str, list[tuple[dict[str, Any], str, Any]]] = {
     "CheckpointTeacher.artifact": [(NPZ, "/teacher/artifact", ART["other"])],
     "CheckpointTeacher.architecture": [(NPZ, "/teacher/architecture", None)],
@@ -160,23 +158,50 @@ def test_what_changes_no_label_changes_no_key(base: dict[str, Any], pointer: str
     assert digest_of(with_value(base, pointer, value)) == digest_of(base)
 
 
-def sections_in(annotation: Any) -> set[type[Section]]:  # noqa: ANN401 - a type, or what typing makes of types
-    """Every section that a value of this type may hold, itself and its own fields' included."""
-    if isinstance(annotation, type) and issubclass(annotation, Section):
-        inner = [sections_in(field.annotation) for field in annotation.model_fields.values()]
-        return {annotation}.union(*inner)
-    if get_origin(annotation) in {Annotated, Union, types.UnionType, list, dict, tuple}:
-        return set().union(*(sections_in(inner) for inner in get_args(annotation)))
-    return set()
+SPLITS: dict[str, dict[str, Any]] = {
+    "npz": {"artifact": ART["x"]},
+    "idx": {"inputs": ART["x"], "labels": ART["y"]},
+    "csv": {"artifact": ART["x"], "labels": "class"},
+    "parquet": {"files": [ART["x"]], "inputs": "image", "labels": "class"},
+    "images": {"artifact": ART["x"]},
+    "hugging_face": {"artifact": ART["x"], "inputs": "image", "labels": "class"},
+}
 
 
-def test_every_field_of_what_goes_into_keys_was_thought_about() -> None:
-    # A teacher that the job trains is known by its weights: none of its section's fields go into keys.
-    teachers = [kind for kind in get_args(get_args(Teacher)[0]) if kind is not TrainTeacher]
-    sections = set[type[Section]]().union(*map(sections_in, [*teachers, Data, Split, Augmentation]))
-    expected = {f"{section.__name__}.{field}" for section in sections for field in section.model_fields}
-    known = {*ASKS_FOR_OTHER_LABELS, *CHANGES_NOTHING}
-    assert {name for name in known if not name.startswith(("JobSpec.", "Training."))} == expected
+def test_every_kind_of_data_is_tested() -> None:
+    assert set(SPLITS) == {kind.model_fields["kind"].default for kind in get_args(get_args(Data)[0])}
+
+
+@pytest.mark.parametrize("kind", SPLITS)
+def test_a_field_that_nobody_thought_of_is_in_the_key(kind: str) -> None:
+    spec = JobSpec.model_validate(NPZ | {"data": {"kind": kind, "train": SPLITS[kind]}, "training": {}})
+    part = data_part(spec, "train", DIGESTS)
+    assert set(part) == {*type(spec.data).model_fields, "split"} - LEFT_OUT["data"]
+    left_out = LEFT_OUT["split"] if kind in {"idx", "npz"} else set[str]()
+    assert set(part["split"]) == set(type(spec.data.train).model_fields) - left_out
+
+
+@pytest.mark.parametrize("teacher", [
+    NPZ["teacher"],
+    {"kind": "onnx", "artifact": ART["teacher"]},
+    {"kind": "ensemble", "members": [{"teacher": NPZ["teacher"]}, {"teacher": {"kind": "onnx", "artifact": ART["w"]}}]},
+], ids=lambda teacher: teacher["kind"])
+def test_all_that_is_said_of_a_teacher_is_in_the_key(teacher: dict[str, Any]) -> None:
+    spec = JobSpec.model_validate(NPZ | {"teacher": teacher})
+    assert set(teacher_part(spec, DIGESTS, None)) == set(type(spec.teacher).model_fields)
+
+
+def test_members_of_an_ensemble_are_known_by_their_digests() -> None:
+    def with_second(artifact: str) -> str:
+        members = [{"teacher": NPZ["teacher"]}, {"teacher": NPZ["teacher"] | {"artifact": artifact}}]
+        return digest_of(NPZ | {"teacher": {"kind": "ensemble", "members": members}})
+
+    assert with_second(ART["teacher"]) == with_second(ART["again"]) != with_second(ART["other"])
+
+
+def test_another_label_column_leaves_other_inputs() -> None:
+    table = NPZ | {"data": {"kind": "csv", "train": SPLITS["csv"]}, "training": {}}
+    assert digest_of(table) != digest_of(with_value(table, "/data/train/labels", "other"))
 
 
 def test_what_is_left_out_is_what_the_table_says() -> None:

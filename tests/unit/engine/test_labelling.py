@@ -16,6 +16,7 @@ from stillhouse.contract.status import Phase, Request
 from tests.fixtures.labels import Passes, SteeredStore, in_turn
 from tests.fixtures.lessons import TRAIN, Lesson, asked_at, curves, everything, never
 from worker.engine import answers as answers_module
+from worker.engine import pipeline
 from worker.engine.answers import MappedAnswers
 from worker.engine.courses import Courses
 from worker.engine.pipeline import Job
@@ -35,7 +36,6 @@ ROWS, CHUNK = 16, 8
 # 72 training samples in 2 views, 24 validation and 40 test samples: shards of each, and passes of the teacher.
 NUM_SHARDS = 2 * 5 + 2 + 3
 NUM_PASSES = 2 * 9 + 3 + 5
-IN_PREFLIGHT = 3
 
 
 @pytest.fixture(autouse=True)
@@ -74,7 +74,7 @@ def test_a_first_job_makes_every_shard_once(lesson: Lesson, passes: Passes) -> N
         *(("train", view, shard) for view in range(2) for shard in range(5)),
         *(("validation", 0, shard) for shard in range(2)), *(("test", 0, shard) for shard in range(3)),
     ]
-    assert passes.count == NUM_PASSES + IN_PREFLIGHT
+    assert passes.count == NUM_PASSES
     assert [event.total_steps for event in events if isinstance(event, PhaseStarted)][1] == NUM_PASSES
     assert "soft_labels_shared" not in notes(events)
 
@@ -86,7 +86,7 @@ def test_a_second_job_with_another_student_asks_the_teacher_nothing(lesson: Less
         "terms": [{"kind": "kl", "temperature": 5.0}],
     })
     events = list(lesson.job(other, "second", labels="shared").train(None))
-    assert passes.count == before + IN_PREFLIGHT
+    assert passes.count == before
     assert saved(events) == []
     assert Phase.SOFT_LABELS not in [event.phase for event in events if isinstance(event, PhaseStarted)]
     (told,) = [event.data for event in events if isinstance(event, Noted) and event.code == "soft_labels_shared"]
@@ -152,13 +152,13 @@ def test_a_stop_at_any_pass_loses_no_finished_shard(lesson: Lesson, passes: Pass
     with pytest.raises(StopRequestedError):
         events.extend(_until_stopped(job, events))
     finished = saved(events)
-    assert passes.count == call - 1 + IN_PREFLIGHT
+    assert passes.count == call - 1
     passes.count = 0
     rest = list(lesson.job(spec, "resumed", labels="kept").train(job.scratch / "checkpoint.safetensors"))
     assert set(saved(rest)).isdisjoint(finished)
     assert len(saved(rest)) + len(finished) == NUM_SHARDS
     made = sum(-(-_num_samples(split, shard) // CHUNK) for split, _, shard in finished)
-    assert passes.count == NUM_PASSES - made + IN_PREFLIGHT
+    assert passes.count == NUM_PASSES - made
 
 
 def _until_stopped(job: Job, events: list[TrainerEvent]) -> list[TrainerEvent]:
@@ -187,7 +187,7 @@ def test_a_store_with_files_cut_off_makes_those_anew(
     job = lesson.job(spec, "second", labels="kept")
     events = list(job.train(None))
     assert len(saved(events)) == 1
-    assert passes.count <= ROWS // CHUNK + IN_PREFLIGHT
+    assert passes.count <= ROWS // CHUNK
     assert path.read_bytes() == whole
     weights, expected = everything(job), everything(reference)
     assert [name for name in expected if not torch.equal(weights[name], expected[name])] == []
@@ -199,7 +199,7 @@ def test_other_samples_other_labels(lesson: Lesson, passes: Passes) -> None:
     passes.count = 0
     events = list(lesson.job(lesson.spec(**VIEWS), "other", labels="shared").train(None))
     assert {split for split, _, _ in saved(events)} == {"train", "validation"}
-    assert passes.count == 2 * 9 + 3 + IN_PREFLIGHT
+    assert passes.count == 2 * 9 + 3
 
 
 def test_a_teacher_that_the_job_trains_shares_labels_with_its_equal(lesson: Lesson, passes: Passes) -> None:
@@ -211,7 +211,7 @@ def test_a_teacher_that_the_job_trains_shares_labels_with_its_equal(lesson: Less
 
     assert len(saved(job("first", 0))) == 5 + 2 + 3
     assert saved(job("same", 0, hidden=[9])) == []
-    assert passes.count == IN_PREFLIGHT
+    assert passes.count == 0
     assert len(saved(job("other", 1))) == 5 + 2 + 3
 
 
@@ -227,7 +227,7 @@ def test_an_ended_training_asks_for_no_labels_any_more(lesson: Lesson, passes: P
     passes.count = 0
     again = lesson.job(spec, "again", labels="empty")
     list(again.train(job.scratch / kept.file))
-    assert passes.count == IN_PREFLIGHT
+    assert passes.count == 0
     assert list((lesson.folder / "labels" / "empty").iterdir()) == []
 
 
@@ -276,7 +276,7 @@ def test_what_another_job_makes_is_waited_for(
     job, store = steered(lesson, lesson.spec(**VIEWS), in_turn(first_is_free, busy, busy, done))
     events = list(job.train(None))
     assert saved(events) == [("train", 0, 0)]
-    assert passes.count == ROWS // CHUNK + IN_PREFLIGHT
+    assert passes.count == ROWS // CHUNK
     waits = [event for event in events if isinstance(event, Noted) and event.code == "soft_labels_awaited"]
     assert [event.data for event in waits] == [{"jobs": ["job_other"]}]
     assert store.asked[1].keys == store.asked[0].keys[1:]
@@ -288,14 +288,14 @@ def test_whoever_waits_heeds_requests(lesson: Lesson, passes: Passes) -> None:
     job.requested = asked_at(3, Request.CANCEL)
     with pytest.raises(StopRequestedError):
         list(job.train(None))
-    assert passes.count == IN_PREFLIGHT
+    assert passes.count == 0
 
 
 def test_a_maker_that_dies_is_followed(lesson: Lesson, passes: Passes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(labelling, "POLL_SECONDS", 0.0)
     job, _ = steered(lesson, lesson.spec(**VIEWS), in_turn(*[lambda _, __: Lent(makers=["job_other"])] * 3))
     assert len(saved(list(job.train(None)))) == NUM_SHARDS
-    assert passes.count == NUM_PASSES + IN_PREFLIGHT
+    assert passes.count == NUM_PASSES
 
 
 def test_waiting_that_does_not_pay_ends(lesson: Lesson, passes: Passes, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -309,7 +309,7 @@ def test_waiting_that_does_not_pay_ends(lesson: Lesson, passes: Passes, monkeypa
     events = list(job.train(None))
     assert len(saved(events)) == NUM_SHARDS
     assert saved(events)[0] == ("test", 0, 2)  # the other begins with the first
-    assert passes.count == NUM_PASSES + IN_PREFLIGHT
+    assert passes.count == NUM_PASSES
 
 
 def test_more_shards_than_one_question_takes_are_all_found(
@@ -319,15 +319,17 @@ def test_more_shards_than_one_question_takes_are_all_found(
     list(lesson.job(lesson.spec(**VIEWS), labels="shared").train(None))
     passes.count = 0
     events = list(lesson.job(lesson.spec(**VIEWS), "second", labels="shared").train(None))
-    assert (saved(events), passes.count) == ([], IN_PREFLIGHT)
+    assert (saved(events), passes.count) == ([], 0)
 
 
 @pytest.mark.parametrize(("seconds", "num"), [(0.0, 512), (0.5, 4), (3.0, 1)])
-def test_as_much_is_taken_on_as_is_made_in_a_moment(lesson: Lesson, seconds: float, num: int) -> None:
+def test_as_much_is_taken_on_as_is_made_in_a_moment(
+    lesson: Lesson, monkeypatch: pytest.MonkeyPatch, seconds: float, num: int
+) -> None:
+    expected = dict.fromkeys(Phase, 0.0) | {Phase.SOFT_LABELS: seconds / (ROWS // CHUNK) * NUM_PASSES}
+    monkeypatch.setattr(pipeline, "rehearse", lambda *_: expected)
     job, store = steered(lesson, lesson.spec(**VIEWS), lambda _, lent: lent)
     for event in job.train(None):
-        if isinstance(event, Noted) and event.code == "soft_labels":
-            job.journey.expected[Phase.SOFT_LABELS] = seconds / (ROWS // CHUNK) * NUM_PASSES
         if isinstance(event, SoftLabelsSaved):
             break
     assert store.asked[0].num_to_make == num

@@ -86,7 +86,7 @@ def test_activations_grow_with_the_batch_and_weights_do_not_count(lesson: Lesson
 def test_samples_that_are_augmented_are_not_kept_normalised(lesson: Lesson) -> None:
     plan = planned(lesson, training={"augmentation": {"transforms": [{"kind": "shift"}]}})
     assert plan.memory.samples == (96 + 40) * 64 + 4 * 24 * 64
-    assert (plan.soft_labels.mode, "Augmentation" in plan.soft_labels.reason) == ("online", True)
+    assert (plan.soft_labels.mode, "would not halve" in plan.soft_labels.reason) == ("online", True)
 
 
 def test_soft_labels_are_stored_or_not_made(lesson: Lesson) -> None:
@@ -100,7 +100,7 @@ def test_terms_have_the_values_that_the_job_measures_at_its_first_step(lesson: L
     curves = lesson.train(lesson.spec(**sections)).keeper.trainings[Phase.DISTILLING].curves
     first = {name: dict(curves[f"loss.{name}"])[1] for name in told}
     assert set(told) == {"kl", "cross_entropy"}
-    assert told == pytest.approx(first, rel=1e-6)
+    assert told == pytest.approx(first, rel=1e-3)  # stored soft labels are rounded to 11 bits
 
 
 def test_equal_terms_pull_by_their_weights_before_any_ramp(lesson: Lesson) -> None:
@@ -173,7 +173,7 @@ def test_a_want_of_memory_is_a_warning(lesson: Lesson, monkeypatch: pytest.Monke
 
 def test_a_plan_trains_nothing_and_ends_with_the_plan(lesson: Lesson) -> None:
     heard = events(lesson, lesson.spec(training={"epochs": 100_000}))
-    assert [event.type for event in heard] == ["phase", "note", "note", "planned"]
+    assert [event.type for event in heard] == ["phase", "note", "note", "note", "planned"]
     last = heard[-1]
     assert isinstance(last, Planned)
     assert Planned.model_validate_json(last.model_dump_json()) == last

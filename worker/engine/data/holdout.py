@@ -38,7 +38,7 @@ def hold_out(
 def _groups(num_samples: int, labels: Tensor | None, mask: Tensor | None) -> Tensor:
     """Classes numbered without gaps: labels are not checked yet, and may be negative or huge."""
     if labels is None:
-        return torch.zeros(num_samples, dtype=torch.int64)
+        return torch.zeros(num_samples, dtype=torch.int64) if mask is None else mask.long()
     numbers: Tensor = (_rarest(labels) if labels.ndim > 1 else labels).unique(return_inverse=True)[1]
     return numbers if mask is None else torch.where(mask, numbers + 1, 0).unique(return_inverse=True)[1]
 

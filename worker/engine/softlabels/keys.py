@@ -42,11 +42,12 @@ LEFT_OUT: Final[Mapping[str, frozenset[str]]] = MappingProxyType({
         "num_classes", "label_names",  # a teacher's outputs are as many as its weights say, whatever they are called
         "normalization",  # the teacher's own, in effect, stands in `identity`
     }),
-    "split": frozenset({"labels"}),  # the teacher does not see them
+    "split": frozenset({"labels"}),  # in arrays of their own: the teacher does not see them
     "teacher": frozenset[str](),
     "augmentation": frozenset[str](),
 })
 
+_LABELS_APART: Final = frozenset({"idx", "npz"})
 _ROOT: Final = Path(__file__).parents[3]
 # The code that makes a label's bits: a change to any of it asks for new labels.
 _CODE: Final = ("stillhouse/models", "worker/engine/data", "worker/engine/softlabels", "worker/engine/teachers")
@@ -100,7 +101,9 @@ def data_part(spec: JobSpec, split: str, digests: Mapping[str, str]) -> dict[str
     """Which samples there are and how they are read; `split` may have been drawn from the training split."""
     section = spec.data.model_dump(mode="json", exclude=set(LEFT_OUT["data"]))
     read = getattr(spec.data, split) or spec.data.train
-    part = section | {"split": read.model_dump(mode="json", exclude=set(LEFT_OUT["split"]))}
+    # In other formats the inputs may be all columns but that of the labels.
+    left_out = LEFT_OUT["split"] if spec.data.kind in _LABELS_APART else frozenset[str]()
+    part = section | {"split": read.model_dump(mode="json", exclude=set(left_out))}
     return _with_digests(part, digests)
 
 
