@@ -1,12 +1,13 @@
 """docs/objectives.md is what the code says."""
 
-from typing import ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import pytest
+from pydantic import Field
 
 from scripts.objectives_page import PAGE, kind, page, section, terms
 from stillhouse.contract.spec import Kl
-from stillhouse.contract.spec.term import About, BaseTerm
+from stillhouse.contract.spec.term import About, BaseTerm, FeatureTerm, Linear, WarmUp
 
 
 def test_the_page_is_what_make_docs_writes() -> None:
@@ -41,6 +42,30 @@ class Undocumented(Kl):
 def test_a_term_that_does_not_say_what_it_is_fails(term: type[BaseTerm]) -> None:
     with pytest.raises(ValueError, match=f"{term.__name__} needs a docstring, and `about`"):
         section(term)
+
+
+class Layered(FeatureTerm):
+    """A term on layers, with a choice between sections and one between names."""
+
+    about: ClassVar[About] = About(formula="0", source="nobody", reduction="none", when="never")
+    compares_items: ClassVar[bool] = True
+
+    kind: Literal["layered"] = "layered"
+    ramp: Annotated[WarmUp | Linear, Field(discriminator="kind")] = Field(default=Linear(), description="A ramp.")
+    side: Literal["left", "right"] = Field(default="left", description="A side.")
+    power: int = Field(default=2, ge=1, le=2000, description="A power.")
+
+
+def test_a_term_on_layers_is_told_with_its_pairs() -> None:
+    lines, pairs = section(Layered).splitlines(), FeatureTerm.model_fields["pairs"].description
+    assert "- Needs: a teacher; layers; several items per batch" in lines
+    assert "- Tasks: all" in lines
+    assert lines[lines.index("|---|---|---|---|") + 1:] == [
+        f"| `pairs` | 1 to 16 of: {{`student`, `teacher`}} | required | {pairs} |",
+        '| `ramp` | `warm_up` or `linear` | `{"start": 1.0, "end": 0.0, "kind": "linear"}` | A ramp. |',
+        '| `side` | `"left"` or `"right"` | `"left"` | A side. |',
+        "| `power` | integer ≥ 1, ≤ 2,000 | `2` | A power. |",
+    ]
 
 
 def test_a_field_is_told_with_bounds_and_default() -> None:

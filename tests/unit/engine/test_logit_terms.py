@@ -373,6 +373,7 @@ def test_cross_entropy_takes_shares_of_classes(smoothing: float) -> None:
         for row, label in zip(STUDENT, mixed, strict=True)
     ]
     assert float(value(term, Views(STUDENT, None, mixed.float()))) == pytest.approx(np.mean(by_item), rel=1e-6)
+    assert value(term, Views(STUDENT.float(), None, mixed)).dtype == torch.float32
     spoilt = mixed.clone()
     spoilt[2] = math.nan
     known = torch.tensor([True, True, False, True])
