@@ -84,7 +84,7 @@ def prepare(spec: JobSpec, inputs: Mapping[str, Path], device: str) -> Prepared:
     if isinstance(spec.teacher, TrainTeacher):
         check_training_memory(teacher_architecture, spec.teacher.training, param="/teacher/architecture")
     rehearsed = teacher or untrained(teacher_architecture, dataset, device)
-    student = fit_student(spec, dataset, num_classes, rehearsed.model, teacher_architecture)
+    student = fit_student(spec, dataset, num_classes, rehearsed.model, teacher_architecture).architecture
     check_training_memory(student, spec.training, param="/student")
     return Prepared(
         dataset=dataset,

@@ -48,7 +48,7 @@ def test_every_kind_of_layer_is_cut_and_keeps_the_first_of_its_values() -> None:
 
 def test_what_is_not_named_stays() -> None:
     model = narrow(network(), {"0": [2, 4, 1], "1": [4]})
-    assert sizes_of(model[2]) == [8, 6, 2]
+    assert sizes_of(model.get_submodule("2")) == [8, 6, 2]
 
 
 def test_parameters_stay_parameters_and_statistics_statistics() -> None:

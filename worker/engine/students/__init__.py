@@ -32,13 +32,13 @@ def derive_student(
 
 def fit_student(
     spec: JobSpec, dataset: Dataset, num_classes: int, teacher_model: nn.Module, teacher_architecture: Architecture
-) -> Architecture:
-    """The student's complete architecture. Raises what fits when it cannot be built, derived or trained on the data."""
+) -> Derived:
+    """The student that the spec asks for. Raises what fits when it cannot be built, derived or trained on the data."""
     student = spec.student
     if not isinstance(student, DerivedStudent):
-        return fit_named(student, spec.training, dataset, num_classes)
+        return Derived(fit_named(student, spec.training, dataset, num_classes), None, [])
     example = dataset.preprocessing.normalize(dataset.train.samples.arranged[:NUM_EXAMPLES])
     with blaming("/student"):
         derived = derive_student(student, teacher_model, teacher_architecture, example)
     check_batch(derived.architecture, spec.training, len(dataset.train.ids), "/training")
-    return derived.architecture
+    return derived
