@@ -13,7 +13,7 @@ def test_a_student_of_a_library_resumes_as_if_it_had_never_stopped(lesson: Lesso
     torch.save(load_file(lesson.inputs[TEACHER]), lesson.folder / "teacher.pt")
     lesson.inputs[TEACHER] = lesson.folder / "teacher.pt"
     teacher = {"kind": "checkpoint", "artifact": TEACHER, "architecture": {"kind": "cnn", "channels": [4]}}
-    spec = lesson.spec(teacher=teacher, student=STUDENT, training={"epochs": 2}, control=False)
+    spec = lesson.spec(teacher=teacher, student=STUDENT, training={"epochs": 2, "precision": "float32"}, control=False)
     reference = everything(lesson.train(spec))
     job, stops = lesson.train_with_stops(spec, every=5)
     assert stops > 0

@@ -218,9 +218,11 @@ def test_a_student_that_cannot_be_made_from_the_teacher_is_told(
 
 
 def test_a_teacher_that_cannot_read_the_data_is_told(lesson: Lesson) -> None:
-    lesson.write_teacher(Timm(name="vit_tiny_patch16_224", config={"depth": 1}), shape=[1, 32, 32])
+    config = {"depth": 1, "patch_size": 4, "img_size": [16, 16]}
+    lesson.write_teacher(Timm(name="vit_tiny_patch16_224", config=config))
     told = refused(lesson, InputShapeMismatchError)
-    assert told.param == "/teacher/architecture/input_shape"
+    assert told.param == "/teacher/architecture"
+    assert "cannot read inputs of [1, 8, 8]" in told.message
 
 
 def test_a_teacher_of_pytorch_is_read(lesson: Lesson) -> None:

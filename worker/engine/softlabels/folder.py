@@ -15,7 +15,6 @@ class LabelFolder:
     """One engine at a time: it makes whatever is not there."""
 
     def __init__(self, folder: Path, inputs: Mapping[str, Path], owner: str = "") -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         self.owner = owner
         self._folder, self._inputs = folder, inputs
         self._digests: dict[str, str] = {}
@@ -35,6 +34,7 @@ class LabelFolder:
 
     def put(self, key: str, file: Path) -> Path:
         """Move the shard in; it appears there whole or not at all."""
+        self._folder.mkdir(parents=True, exist_ok=True)
         path = self._path(key)
         if file != path:
             partial = path.with_suffix(".partial")

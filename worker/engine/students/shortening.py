@@ -41,7 +41,7 @@ def _answer(model: nn.Module, student: Layers, example: Tensor, num_classes: int
             answer = model(example)
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0][:MAX_REASON]
-        path = _blamed(list(student.keep), running, ran)
+        path = blamed(list(student.keep), ran)
         raise UnderivableStudentError(
             f"without the layers that were left out of `{path}`, the model breaks in `{running[-1] or 'forward'}`: "
             f"{reason}; {ADVICE}", param=f"/student/keep/{path}",
@@ -73,9 +73,9 @@ def _followed(model: nn.Module, ran: list[str], running: list[str]) -> Iterator[
             handle.remove()
 
 
-def _blamed(kept: Sequence[str], running: Sequence[str], ran: Sequence[str]) -> str:
-    """The shortened container that the failing layer is in, else the last one that ran."""
-    for path in (*reversed(running), *reversed(ran)):
+def blamed(kept: Sequence[str], ran: Sequence[str]) -> str:
+    """The shortened container that the last layer to begin is in, else the last one that ran before it."""
+    for path in reversed(ran):
         for container in kept:
             if path == container or path.startswith(f"{container}."):
                 return container
