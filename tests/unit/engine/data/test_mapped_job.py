@@ -1,0 +1,35 @@
+"""A job on data that lie on disk is the same job."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import torch
+
+from stillhouse.contract.spec import JobSpec
+from tests.fixtures.lessons import TEST, TRAIN, Lesson, everything
+from worker.engine import preflight
+from worker.engine.data import Dataset, load_dataset
+
+
+@pytest.mark.parametrize("augmentation", [None, {"transforms": [{"kind": "flip"}]}])
+def test_a_job_on_data_larger_than_memory_ends_with_the_same_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, augmentation: dict[str, object] | None
+) -> None:
+    lesson = Lesson(tmp_path)
+    lesson.write_blobs(TRAIN, 96, seed=0)
+    lesson.write_blobs(TEST, 40, seed=1)
+    lesson.write_teacher()
+    spec = lesson.spec(training={"augmentation": augmentation})
+    in_memory = lesson.train(spec)
+
+    def mapped(spec: JobSpec, inputs: Mapping[str, Path]) -> Dataset:
+        return load_dataset(spec, inputs, tmp_path, budget=0)
+
+    monkeypatch.setattr(preflight, "load_dataset", mapped)
+    on_disk = lesson.train(spec, "mapped")
+    assert on_disk.prepared.dataset.train.samples.is_mapped
+    assert not in_memory.prepared.dataset.train.samples.is_mapped
+    expected, found = everything(in_memory), everything(on_disk)
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
