@@ -105,9 +105,9 @@ class Course:
         """The batch as the objective sees it: the student has answered."""
         with self.numerics.forward():
             outputs = state.answer(self.numerics.inputs(batch.inputs))
+        taught = {path: self.numerics.inputs(feature) for path, feature in batch.teacher_features.items()}
         return Views(
-            outputs, batch.teacher, batch.labels, batch.mask, batch.ids, state.tap.take(), batch.teacher_features,
-            self.teacher_shares,
+            outputs, batch.teacher, batch.labels, batch.mask, batch.ids, state.tap.take(), taught, self.teacher_shares,
         )
 
     def progress(self, step: int) -> float:

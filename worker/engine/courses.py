@@ -107,7 +107,7 @@ class Courses:
         teacher = teacher if objective.needs_teacher else None
         shapes = self._shapes(objective, learner, teacher)
         torch.manual_seed(derive_seed(seed, "helpers"))
-        loss = Loss(objective, shapes).to(self._device)
+        loss = self.numerics.widen(Loss(objective, shapes).to(self._device))
         ids = self._dataset.train.ids.to(self._device)
         classes = self._dataset.train.classes if training.balanced_sampling else None
         batches = Batches(ids, batch_size=training.batch_size, seed=seed, classes=classes)

@@ -4,10 +4,12 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
+
+Wide = TypeVar("Wide", bound=nn.Module)
 
 PrecisionName = Literal["float32", "bfloat16", "float64"]
 MemoryFormat = Literal["channels_last", "contiguous"]
@@ -41,6 +43,10 @@ class Numerics:
         if self.precision == "bfloat16":
             _widen_last_layer(model, _kind(self.device))
         return model
+
+    def widen(self, loss: Wide) -> Wide:
+        """The objective with what it learns as wide as the weights."""
+        return loss.double() if self.precision == "float64" else loss
 
     def inputs(self, inputs: Tensor) -> Tensor:
         """Inputs as the weights need them."""

@@ -44,10 +44,17 @@ class GivenTeacher:
 
 
 def given_teacher(spec: SoftLabelsTeacher, dataset: Dataset, num_classes: int | None, param: str) -> GivenTeacher:
-    """The teacher. Raises MissingSoftLabelsError where the training split has none."""
+    """The teacher. Raises MissingSoftLabelsError where a split has none."""
     given = dataset.train.samples.soft_labels
     if given is None:
         raise MissingSoftLabelsError(param=param)
+    for part in dataset.parts:
+        if part.samples.soft_labels is None:
+            raise MissingSoftLabelsError(
+                f"the teacher's answers come with the data, and data.{part.name} names none; give "
+                f"data.{part.name}.soft_labels, or leave the split out",
+                param=f"/data/{part.name}",
+            )
     known = num_classes or (len(dataset.label_names) if dataset.label_names else 0)
     width = given.num_classes if given.kind == "vectors" else max(known, given.num_classes)
     return GivenTeacher(spec, given, width)

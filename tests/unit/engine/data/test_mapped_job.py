@@ -23,8 +23,8 @@ def test_a_job_on_data_larger_than_memory_ends_with_the_same_weights(
     spec = lesson.spec(training={"augmentation": augmentation})
     in_memory = lesson.train(spec)
 
-    def mapped(spec: JobSpec, inputs: Mapping[str, Path]) -> Dataset:
-        return load_dataset(spec, inputs, tmp_path, budget=0)
+    def mapped(spec: JobSpec, inputs: Mapping[str, Path], scratch: Path) -> Dataset:
+        return load_dataset(spec, inputs, scratch, budget=0)
 
     monkeypatch.setattr(preflight, "load_dataset", mapped)
     on_disk = lesson.train(spec, "mapped")
