@@ -15,7 +15,7 @@ from worker.engine.checkpoint import Keeper
 from worker.engine.course import predict
 from worker.engine.data import Part
 from worker.engine.export import measure_latency
-from worker.engine.feed import normalize_all
+from worker.engine.feed import normalized_chunks
 from worker.engine.numerics import Numerics
 from worker.engine.prepared import Prepared
 from worker.engine.report import build_report, describe_subject
@@ -92,9 +92,8 @@ class _Examiner:
         self.evaluated, self.validation = dataset.evaluated, dataset.validation
 
     def of_model(self, model: nn.Module, part: Part) -> Scores:
-        arranged = part.samples.arranged.index_select(0, part.ids).to(self._device)
         numerics = Numerics("float32", "channels_last", self._device)
-        inputs = normalize_all(arranged, self._prepared.dataset.preprocessing)
+        inputs = normalized_chunks(part, self._prepared.dataset.preprocessing, self._device)
         return self._score(predict(model, inputs, numerics), part, self._taught(part))
 
     def of_teacher(self, part: Part) -> Scores:

@@ -13,7 +13,7 @@ from stillhouse.contract.spec import Architecture, Training
 from stillhouse.contract.status import Phase
 from worker.engine.architectures import build_fitted
 from worker.engine.data import Batches
-from worker.engine.feed import CHUNK, Batch, Feed
+from worker.engine.feed import Batch, Chunks, Feed
 from worker.engine.numerics import Numerics
 from worker.engine.objectives import Loss, Views
 from worker.engine.objectives.views import wide
@@ -39,7 +39,7 @@ class Learner:
 class Validation:
     """What selects the best step."""
 
-    inputs: Tensor  # normalised (V, *input_shape)
+    inputs: Chunks  # of V samples
     teacher: Tensor | None  # outputs (V, C), or (V, M, C) of an ensemble
     labels: Tensor | None  # (V,), or (V, C)
     mask: Tensor | None = None  # (V,) bool
@@ -187,11 +187,11 @@ class Course:
 
 
 @torch.no_grad()
-def predict(model: nn.Module, inputs: Tensor, numerics: Numerics) -> Tensor:
-    """Outputs (N, C), at least float32, in evaluation mode, a chunk at a time; the mode is left as it was."""
+def predict(model: nn.Module, inputs: Chunks, numerics: Numerics) -> Tensor:
+    """Outputs (N, C), at least float32, in evaluation mode; the mode is left as it was."""
     was_training = model.training
     model.eval()
     with numerics.forward():
-        outputs = torch.cat([model(numerics.inputs(chunk)) for chunk in inputs.split(CHUNK)])
+        outputs = torch.cat([model(numerics.inputs(chunk)) for chunk in inputs()])
     model.train(was_training)
     return wide(outputs)

@@ -13,7 +13,17 @@ from worker.engine.architectures import build_fitted
 from worker.engine.course import Course, Learner, Validation
 from worker.engine.data import Augmented, Augmenter, Batches, Samples, Source, measure_limits
 from worker.engine.features import Tap
-from worker.engine.feed import DrawnFeed, Feed, Look, ReadyFeed, Targets, fits_normalized, normalize_all
+from worker.engine.feed import (
+    Chunks,
+    DrawnFeed,
+    Feed,
+    Look,
+    ReadyFeed,
+    Targets,
+    fits_normalized,
+    normalize_all,
+    normalized_chunks,
+)
 from worker.engine.numerics import Numerics
 from worker.engine.objectives import Loss, Shapes
 from worker.engine.objectives.composite import layers
@@ -215,7 +225,5 @@ class Courses:
         return normalize_all(self._samples.arranged, self._dataset.preprocessing)
 
     @cached_property
-    def _validation_inputs(self) -> Tensor:
-        part = self._dataset.validation
-        arranged = part.samples.arranged.index_select(0, part.ids).to(self._device)
-        return normalize_all(arranged, self._dataset.preprocessing)
+    def _validation_inputs(self) -> Chunks:
+        return normalized_chunks(self._dataset.validation, self._dataset.preprocessing, self._device)

@@ -1,6 +1,7 @@
 """From the ids of samples to what a step needs: inputs, soft labels, labels."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from stillhouse.models.preprocessing import Preprocessing
 from worker.engine.answers import Answer, Answers
-from worker.engine.data import Augmented, mixed_labels
+from worker.engine.data import Augmented, Part, mixed_labels
 
 # Up to this size the samples are kept normalised, as float32. It decides bits, so it is no setting.
 MAX_NORMALIZED_BYTES = 2 * 1024**3
@@ -26,6 +27,8 @@ class Batch(NamedTuple):
     teacher_features: Mapping[str, Tensor] = {}
 
 
+# Normalised samples (at most CHUNK, *input_shape) of a split, one chunk after the other.
+Chunks = Callable[[], Iterable[Tensor]]
 # Ids of the batch's samples, and which view of them.
 Feed = Callable[[Tensor, int], Batch]
 
@@ -88,6 +91,19 @@ class DrawnFeed:
 def fits_normalized(arranged: Tensor) -> bool:
     """Whether these samples are kept normalised."""
     return arranged.numel() * torch.float32.itemsize <= MAX_NORMALIZED_BYTES
+
+
+def normalized_chunks(part: Part, preprocessing: Preprocessing, device: str) -> Chunks:
+    """The samples of a split, normalised; kept so where the samples are in memory, else read anew each time."""
+    if part.samples.is_mapped:
+        return partial(_read_normalized, part, preprocessing, device)
+    arranged = part.samples.arranged.index_select(0, part.ids).to(device)
+    return partial(normalize_all(arranged, preprocessing).split, CHUNK)
+
+
+def _read_normalized(part: Part, preprocessing: Preprocessing, device: str) -> Iterator[Tensor]:
+    for ids in part.ids.split(CHUNK):
+        yield preprocessing.normalize(part.samples.arranged.index_select(0, ids).to(device))
 
 
 def normalize_all(arranged: Tensor, preprocessing: Preprocessing) -> Tensor:

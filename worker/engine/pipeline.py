@@ -157,7 +157,7 @@ class Job:
             architecture=self.prepared.student.architecture,
             preprocessing=self.prepared.dataset.preprocessing,
             label_names=self.prepared.label_names,
-            evaluation=Evaluation(part.samples.raw[part.ids], part.labels, part.mask),
+            evaluation=Evaluation(part.samples.raw, part.labels, part.mask, part.ids),
             report=comparison.report(self.journey.seconds()),
             spec=self.spec,
             inputs=self.inputs,

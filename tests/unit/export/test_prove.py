@@ -23,6 +23,15 @@ def test_a_big_split_is_sampled_evenly_and_a_small_one_taken_whole() -> None:
     assert _sample(Evaluation(big, None)).labels is None
 
 
+def test_only_the_samples_of_the_split_are_read() -> None:
+    inputs, ids = torch.arange(9) * 10, torch.tensor([1, 4, 8])
+    sample = _sample(Evaluation(inputs, torch.tensor([5, 6, 7]), ids=ids))
+    assert sample.inputs.tolist() == [10, 40, 80]
+    assert sample.labels is not None
+    assert sample.labels.tolist() == [5, 6, 7]
+    assert len(sample) == 3
+
+
 def test_batches_are_smaller_where_samples_are_big() -> None:
     assert batch_size(torch.empty(1, 1, 28, 28)) == 1024
     assert batch_size(torch.empty(1, 3, 224, 224)) == 27

@@ -38,9 +38,13 @@ _PARITIES: Final = TypeAdapter(list[Parity])
 class Evaluation:
     """The samples on which the exported files must answer like the trained model: raw, as the data has them."""
 
-    inputs: Tensor
+    inputs: Tensor  # (N, ...), or of more samples where `ids` tells which
     labels: Tensor | None
     mask: Tensor | None = None  # (N,) bool: which samples have a label; all of them where it is None
+    ids: Tensor | None = None  # (N,) int64: places of the samples in `inputs`
+
+    def __len__(self) -> int:
+        return len(self.inputs if self.ids is None else self.ids)
 
     def known_labels(self) -> dict[str, Tensor]:
         """`labels` (K, ...) and their samples' `places` (K,); nothing where there are none."""
@@ -85,12 +89,13 @@ def batch_size(inputs: Tensor) -> int:
 
 def _sample(evaluation: Evaluation) -> Evaluation:
     """The whole split, or evenly spaced samples of a big one."""
-    total = len(evaluation.inputs)
+    total = len(evaluation)
     bytes_each = max(1, evaluation.inputs[:1].nbytes)
     kept = min(total, MAX_SAMPLES, max(1, MAX_SAMPLE_BYTES // bytes_each))
     places = torch.linspace(0, total - 1, kept).round().long()
     labels, mask = (None if each is None else each.cpu()[places] for each in (evaluation.labels, evaluation.mask))
-    return Evaluation(evaluation.inputs[places.to(evaluation.inputs.device)].cpu(), labels, mask)
+    rows = places if evaluation.ids is None else evaluation.ids[places]
+    return Evaluation(evaluation.inputs[rows.to(evaluation.inputs.device)].cpu(), labels, mask)
 
 
 def _write_samples(path: Path, student: nn.Module, preprocessing: Preprocessing, sample: Evaluation) -> float:

@@ -8,8 +8,9 @@ import torch
 
 from stillhouse.contract.spec import JobSpec
 from tests.fixtures.lessons import TEST, TRAIN, Lesson, everything
-from worker.engine import preflight
+from worker.engine import feed, preflight
 from worker.engine.data import Dataset, load_dataset
+from worker.engine.feed import normalized_chunks
 
 
 @pytest.mark.parametrize("augmentation", [None, {"transforms": [{"kind": "flip"}]}])
@@ -33,3 +34,17 @@ def test_a_job_on_data_larger_than_memory_ends_with_the_same_weights(
     expected, found = everything(in_memory), everything(on_disk)
     assert expected.keys() == found.keys()
     assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def test_a_mapped_split_is_read_a_chunk_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lesson = Lesson(tmp_path)
+    lesson.write_blobs(TRAIN, 96, seed=0)
+    lesson.write_blobs(TEST, 40, seed=1)
+    in_memory, on_disk = (
+        load_dataset(lesson.spec(), lesson.inputs, tmp_path, budget=budget) for budget in (None, 0)
+    )
+    monkeypatch.setattr(feed, "CHUNK", 10)
+    read = list(normalized_chunks(on_disk.validation, on_disk.preprocessing, "cpu")())
+    assert [len(chunk) for chunk in read] == [10, 10, 4]
+    kept = normalized_chunks(in_memory.validation, in_memory.preprocessing, "cpu")
+    assert torch.equal(torch.cat(read), torch.cat(list(kept())))
