@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.idx import Digits, read_digits, write_digits
+from benchmarks.kept import artifact_id, by_artifact
 from stillhouse.contract.spec import Augmentation, Flip, IdxData, IdxSplit, Shift
 
 VARIABLE: Final = "FASHION_MNIST"
@@ -44,9 +45,9 @@ def write_splits(folder: Path, splits: dict[str, Digits]) -> tuple[IdxData, dict
     inputs: dict[str, Path] = {}
     sections = {}
     for name, digits in splits.items():
-        ids = {what: f"art_{name + what:0>20}" for what in ("images", "labels")}
-        inputs |= {ids[what]: file for what, file in write_digits(folder, name, digits).items()}
-        sections[name] = IdxSplit(inputs=ids["images"], labels=ids["labels"])
+        files = write_digits(folder, name, digits)
+        inputs |= by_artifact(*files.values())
+        sections[name] = IdxSplit(inputs=artifact_id(files["images"]), labels=artifact_id(files["labels"]))
     return IdxData(
         train=sections["train"], validation=sections["validation"], test=sections.get("test"), label_names=LABEL_NAMES
     ), inputs
