@@ -114,7 +114,7 @@ class Splits:
         self.files: dict[str, Path] = {}
         parts = {"train": train, "validation": glanced_at or evaluated, **({"test": evaluated} if glanced_at else {})}
         written = {name: self._split(folder, name, digits) for name, digits in parts.items()}
-        self.section = IdxData(num_classes=10, **written)
+        self.section = IdxData.model_validate({"num_classes": 10, **written})
 
     def _split(self, folder: Path, name: str, digits: Digits) -> IdxSplit:
         files = write_digits(folder, f"{name}-{len(digits)}", digits)

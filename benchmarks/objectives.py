@@ -9,6 +9,7 @@ more to tell here than on all of them.
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any, Final
@@ -121,7 +122,7 @@ def job_spec(terms: Sequence[Term], data: IdxData, seed: int) -> JobSpec:
     )
 
 
-def train(spec: JobSpec, inputs: Mapping[str, Path], labels: Path) -> Result:
+def train(spec: JobSpec, inputs: Mapping[str, Path], labels: Path, _: Path) -> Result:
     """Accuracy and agreement in percent on both splits, and the seconds of processor time that training took."""
     began = 0.0
     with tempfile.TemporaryDirectory() as scratch:
@@ -139,10 +140,11 @@ def _score(job: Job, part: Part) -> dict[str, float]:
     model = job.keeper.trainings[Phase.DISTILLING].evaluated_model
     inputs = normalized_chunks(part, job.prepared.dataset.preprocessing, "cpu")
     answers = predict(model, inputs, Numerics("float32", "channels_last", "cpu")).argmax(1)
-    taught = job.keeper.soft_labels[part.name].argmax(1)
+    taught, labels = job.keeper.soft_labels[part.name].argmax(1), part.labels
+    assert labels is not None
     return {
-        "accuracy": 100 * float((answers == part.labels).double().mean()),
-        "agreement": 100 * float((answers == taught).double().mean()),
+        "accuracy": 100 * float(answers.eq(labels).double().mean()),
+        "agreement": 100 * float(answers.eq(taught).double().mean()),
     }
 
 
@@ -193,7 +195,7 @@ def _gaps(found: Mapping[str, Sequence[Result]], against: str) -> dict[str, dict
 
 
 def _error(values: Sequence[float]) -> float:
-    return stdev(values) / len(values) ** 0.5
+    return float(stdev(values) / len(values) ** 0.5)
 
 
 def main() -> None:
@@ -206,7 +208,7 @@ def main() -> None:
         for seed in SEEDS:
             for name, terms in OBJECTIVES.items():
                 spec = job_spec(terms, data, seed)
-                result = kept.result(spec, lambda _, spec=spec: train(spec, inputs, kept.folder / "soft_labels"))
+                result = kept.result(spec, partial(train, spec, inputs, kept.folder / "soft_labels"))
                 found[name].append(result)
                 print(seed, name, result, flush=True)
             if seed > 0:
