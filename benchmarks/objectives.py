@@ -104,6 +104,14 @@ OBJECTIVES: Final[Mapping[str, Sequence[Term]]] = {
     "cka": [Cka(pairs=POOLED)],
     "cosine": [CosineDistance(pairs=POOLED)],
 }
+# Other weights, to see whether a default is what costs accuracy.
+WEIGHTS: Final[Mapping[str, Sequence[Term]]] = {
+    "dkd, beta 1": [Dkd(beta=1.0)],
+    "dkd, weight 0.1": [Dkd(weight=0.1)],
+    "mse, weight 0.1": [Mse(weight=0.1)],
+    "fitnet, weight 10": [Fitnet(pairs=MIDDLE, weight=10.0)],
+    "fitnet, weight 1": [Fitnet(pairs=MIDDLE, weight=1.0)],
+}
 
 
 def job_spec(terms: Sequence[Term], data: IdxData, seed: int) -> JobSpec:
@@ -122,18 +130,34 @@ def job_spec(terms: Sequence[Term], data: IdxData, seed: int) -> JobSpec:
     )
 
 
-def train(spec: JobSpec, inputs: Mapping[str, Path], labels: Path, _: Path) -> Result:
-    """Accuracy and agreement in percent on both splits, and the seconds of processor time that training took."""
-    began = 0.0
-    with tempfile.TemporaryDirectory() as scratch:
-        store = LabelFolder(labels, inputs)
-        job = Job(spec, inputs, Path(scratch), device="cpu", requested=lambda: None, store=store)
-        for event in job.train(None):
-            if isinstance(event, PhaseStarted) and event.phase == Phase.DISTILLING:
-                began = time.process_time()
-    seconds = time.process_time() - began
-    parts = {part.name: part for part in job.prepared.dataset.parts}
-    return {"seconds": seconds, **{name: _score(job, parts[name]) for name in SPLITS}}
+class Trainer:
+    """Trains students, or takes what it trained before."""
+
+    def __init__(self, kept: Kept, data: IdxData, inputs: Mapping[str, Path]) -> None:
+        self._kept, self._data, self._inputs = kept, data, inputs
+
+    def all(self, objectives: Mapping[str, Sequence[Term]], seeds: Sequence[int]) -> dict[str, list[Result]]:
+        """Results by objective and seed. Seed by seed, so that what is there first can be compared."""
+        found: dict[str, list[Result]] = {name: [] for name in objectives}
+        for seed in seeds:
+            for name, terms in objectives.items():
+                spec = job_spec(terms, self._data, seed)
+                found[name].append(self._kept.result(spec, partial(self._train, spec)))
+                print(seed, name, found[name][-1], flush=True)
+        return found
+
+    def _train(self, spec: JobSpec, _: Path) -> Result:
+        """Accuracy and agreement in percent on both splits, and the seconds of processor time that training took."""
+        began = 0.0
+        with tempfile.TemporaryDirectory() as scratch:
+            store = LabelFolder(self._kept.folder / "soft_labels", self._inputs)
+            job = Job(spec, self._inputs, Path(scratch), device="cpu", requested=lambda: None, store=store)
+            for event in job.train(None):
+                if isinstance(event, PhaseStarted) and event.phase == Phase.DISTILLING:
+                    began = time.process_time()
+        seconds = time.process_time() - began
+        parts = {part.name: part for part in job.prepared.dataset.parts}
+        return {"seconds": seconds, **{name: _score(job, parts[name]) for name in SPLITS}}
 
 
 def _score(job: Job, part: Part) -> dict[str, float]:
@@ -152,10 +176,12 @@ def figures(found: Mapping[str, Sequence[Result]]) -> dict[str, Any]:
     """The table, of objectives whose seeds are all there."""
     table = {name: _row(results) for name, results in found.items()}
     gaps = {against: _gaps(found, against) for against in (BASELINE, CONTROL)}
+    of_weights = {name: _gaps(found, name.partition(",")[0])[name] for name in found if name in WEIGHTS}
     return {
         "objectives": table,
         "gap_to_kl": gaps[BASELINE],
         "gap_to_control": gaps[CONTROL],
+        "gap_to_default_weight": of_weights,
         "differ_from_kl": [name for name, gap in gaps[BASELINE].items() if gap["is_told_apart"]],
         "differ_from_control": [name for name, gap in gaps[CONTROL].items() if gap["is_told_apart"]],
     }
@@ -199,20 +225,16 @@ def _error(values: Sequence[float]) -> float:
 
 
 def main() -> None:
-    """Train seed by seed, and publish after each seed from the second on."""
+    """Train seed by seed, and publish after each seed from the second on; then with other weights."""
     kept = Kept(WORK / "objectives")
-    found: dict[str, list[Result]] = {name: [] for name in OBJECTIVES}
     with tempfile.TemporaryDirectory() as folder:
         data, inputs = write_splits(Path(folder), splits(NUM_TRAIN))
         inputs[artifact_id(TEACHER)] = TEACHER
-        for seed in SEEDS:
-            for name, terms in OBJECTIVES.items():
-                spec = job_spec(terms, data, seed)
-                result = kept.result(spec, partial(train, spec, inputs, kept.folder / "soft_labels"))
-                found[name].append(result)
-                print(seed, name, result, flush=True)
-            if seed > 0:
-                publish("objectives", {**_facts(data), "seeds": list(SEEDS)[: seed + 1], **figures(found)})
+        trainer = Trainer(kept, data, inputs)
+        for seeds in (SEEDS[: last + 1] for last in SEEDS[1:]):
+            publish("objectives", {**_facts(data), "seeds": list(seeds), **figures(trainer.all(OBJECTIVES, seeds))})
+        found = trainer.all({**OBJECTIVES, **WEIGHTS}, SEEDS)
+        publish("objectives", {**_facts(data), "seeds": list(SEEDS), **figures(found)})
 
 
 def _facts(data: IdxData) -> dict[str, Any]:
@@ -231,7 +253,7 @@ def _facts(data: IdxData) -> dict[str, Any]:
         "training": job_spec([], data, 0).training.model_dump(mode="json", exclude_none=True),
         "terms": {
             name: [term.model_dump(mode="json", exclude_none=True) for term in terms]
-            for name, terms in OBJECTIVES.items()
+            for name, terms in {**OBJECTIVES, **WEIGHTS}.items()
         },
     }
 
