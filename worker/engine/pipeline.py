@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from stillhouse.contract.events import Finished, Noted, Planned, Stopped, TrainerEvent
 from stillhouse.contract.failures import OutOfMemoryError
@@ -22,7 +21,7 @@ from worker.engine.export import Evaluation, export_bundle
 from worker.engine.launch import launch
 from worker.engine.loop import distill
 from worker.engine.numerics import Numerics
-from worker.engine.plan import make_plan
+from worker.engine.plan import make_plan, tell_ranks
 from worker.engine.preflight import prepare, untrained
 from worker.engine.prepared import Prepared
 from worker.engine.profile import Journey
@@ -122,7 +121,7 @@ class Job:
 
     def train(self, checkpoint: Path | None) -> Iterator[TrainerEvent]:
         """Everything up to the last step: preflight, teacher, soft labels, student and control."""
-        yield from self._preflight(checkpoint)
+        yield from self._preflight(checkpoint, self.ranks.size)
         courses = self.courses
         if isinstance(self.spec.teacher, TrainTeacher):
             yield from self._train(courses.teacher())
@@ -136,7 +135,7 @@ class Job:
 
     def plan(self) -> Iterator[TrainerEvent]:
         """Preflight, and what it found."""
-        yield from self._preflight(None)
+        yield from self._preflight(None, self.spec.devices)  # as this one process can tell of all of them
         if request := self.requested():  # nothing is worth a checkpoint
             raise StopRequestedError(request)
         teacher, expected = self._rehearsing_teacher(), self.journey.expected
@@ -164,18 +163,16 @@ class Job:
         )
         yield Finished(report=exported.report, files=exported.files)
 
-    def _preflight(self, checkpoint: Path | None) -> Iterator[TrainerEvent]:
+    def _preflight(self, checkpoint: Path | None, num_ranks: int) -> Iterator[TrainerEvent]:
         yield self.journey.enter(Phase.PREFLIGHT)
-        self.prepared = prepare(
-            self.spec, self.inputs, self.device, scratch=self.scratch, num_ranks=self.ranks.size
-        )
+        self.prepared = prepare(self.spec, self.inputs, self.device, scratch=self.scratch, num_ranks=num_ranks)
         self.courses = Courses(self.spec, self.prepared, self.device, self.ranks)
         rehearsed = self._rehearsing_teacher()
         yield from self.prepared.notes()
         resumed = self._resume(checkpoint) if checkpoint is not None else None
         yield from self._choose_numerics(rehearsed)
-        if self.ranks.size > 1:
-            yield _tell_ranks(self.courses.student(rehearsed, {}, rehearsed=True), self.ranks)
+        if num_ranks > 1:
+            yield tell_ranks(self.courses.student(rehearsed, {}, rehearsed=True), num_ranks)
         self.journey.expected = rehearse(self.spec, self.prepared, self.courses, rehearsed, self.device)
         if self.snapshot.facts:
             self.journey.resume(self.snapshot.expected, self.snapshot.spent)
@@ -279,23 +276,6 @@ def _tell_numerics(numerics: Numerics, tried: Mapping[Numerics, float]) -> Noted
         message=f"The student computes in {numerics.precision}, images in memory {numerics.memory_format}; a step took "
         f"{listed}.",
         data={**numerics.facts(), "seconds_per_step": seconds},
-    )
-
-
-def _tell_ranks(course: Course, ranks: Ranks) -> Noted:
-    """What of the training looks at one process's share of a batch alone."""
-    apart = [f"the term {name}" for name in course.loss.relational_names]
-    modules = build_fitted(course.learner.architecture, "cpu").modules()
-    if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in modules):  # noqa: SLF001 - no public base
-        apart.append("batch normalisation")
-    if course.loss.needs_labels and course.is_partly_labelled:
-        apart.append("the mean over labelled samples")
-    share = course.batches.batch_size // ranks.size
-    looks = "look" if len(apart) > 1 else "looks"
-    what = f" {', '.join(apart)} {looks} at each device's {share} alone." if apart else ""
-    return Noted(
-        code="ranks", message=f"{ranks.size} devices share each batch of {course.batches.batch_size} samples.{what}",
-        data={"num_devices": ranks.size, "per_device": apart},
     )
 
 

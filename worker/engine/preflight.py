@@ -51,6 +51,7 @@ def prepare(
         check_training_memory(teacher_architecture, spec.teacher.training, param="/teacher/architecture")
     model = teacher.module if teacher else _untrained_model(teacher_architecture, device)
     architecture = fit_student(spec, dataset, num_classes, model, teacher_architecture)
+    check_batch(architecture, spec.training, len(dataset.train.ids), "/training", num_ranks)
     check_training_memory(architecture, spec.training, param="/student")
     student, told = begin_student(spec, inputs, dataset, architecture, model, teacher_architecture)
     names = task.name_outputs(dataset, num_classes)
@@ -83,7 +84,8 @@ def _remarks(
 
 def check_device(device: str) -> None:
     """Raise DeviceUnavailableError unless the worker has it."""
-    if device.startswith("cuda") and not torch.cuda.is_available():
+    kind, _, number = device.partition(":")
+    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
         raise DeviceUnavailableError(f"the worker has no {device}")
 
 
@@ -151,7 +153,7 @@ def _fit_teacher(spec: JobSpec, task: Task, dataset: Dataset, num_classes: int, 
         teacher.architecture, input_shape=dataset.input_shape, num_classes=num_classes, param=param,
         outputs=task.outputs,
     )
-    check_batch(fitted, teacher.training, len(dataset.train.ids), "/teacher/training")
+    check_batch(fitted, teacher.training, len(dataset.train.ids), "/teacher/training", num_ranks)
     return fitted
 
 

@@ -1,5 +1,6 @@
 """One of several processes that train together. Started by the launcher: `python -m worker.engine.rank ORDER`."""
 
+import fcntl
 import json
 import os
 import sys
@@ -19,11 +20,15 @@ from worker.engine.launch import EVENTS, REQUEST, RankOrder
 from worker.engine.pipeline import Job, run_alone
 from worker.engine.ranks import Ranks
 from worker.engine.softlabels import RankFolder
+from worker.engine.tether import tether
 
 
 def main(path: Path) -> None:
     """Train this rank's share; the first one tells what happens."""
+    tether()
     order = RankOrder.model_validate_json(path.read_bytes())
+    # Held to the end, as the trainer does: whoever clears the folder up waits for the last rank.
+    fcntl.flock(os.open(order.scratch, os.O_RDONLY | os.O_DIRECTORY), fcntl.LOCK_SH)
     # Names of a start's own: a rank that comes early after a restart must not find addresses of ranks that are dead.
     store, rank, size = next(iter(rendezvous("env://")))
     store = PrefixStore(f"restart-{os.environ['TORCHELASTIC_RESTART_COUNT']}", store)

@@ -20,6 +20,8 @@ LabelValue = Annotated[str, Field(max_length=512)]
 
 # Kinds of teacher that are a torch module whose architecture is known.
 _TAKEN_APART = ("checkpoint", "train")
+# Of one job: they are all in one machine.
+MAX_DEVICES = 64
 
 
 class JobSpec(Section):
@@ -63,6 +65,11 @@ class JobSpec(Section):
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="Kind of worker the job waits for; `auto` takes the service's default."
     )
+    devices: int = Field(
+        default=1, ge=1, le=MAX_DEVICES,
+        description="How many devices of one worker train together, each on its share of every batch: GPUs, or on cpu "
+        "as many processes. Must divide the batch size. The job waits for a worker that has so many free at once.",
+    )
 
     @field_validator("soft_labels")
     @classmethod
@@ -75,7 +82,7 @@ class JobSpec(Section):
     def _fits_the_task(self) -> Self:
         told_at([
             *self._unfit_terms(), *self._unfit_mixing(), *self._unfit_metrics(), *self._unfit_widths(),
-            *self._unfit_teacher(),
+            *self._unfit_teacher(), *self._unfit_devices(),
         ])
         return self
 
@@ -219,6 +226,17 @@ class JobSpec(Section):
             )
         if self.task.kind != "classification" and self.teacher.label_smoothing:
             yield ("teacher", "label_smoothing"), f"label smoothing is for classification, not for {self.task.kind}"
+
+    def _unfit_devices(self) -> Iterator[tuple[Place, str]]:
+        trainings = {"training": self.training}
+        if isinstance(self.teacher, TrainTeacher):
+            trainings["teacher.training"] = self.teacher.training
+        for section, training in trainings.items():
+            if training.batch_size % self.devices:
+                yield ("devices",), (
+                    f"a batch of {training.batch_size} samples cannot be shared evenly among {self.devices} devices; "
+                    f"give a {section}.batch_size that is a multiple of {self.devices}, or other devices"
+                )
 
 
 def _teacher_artifacts(teacher: Teacher, pointer: str) -> Iterator[tuple[str, str]]:
