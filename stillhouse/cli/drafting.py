@@ -37,6 +37,7 @@ NoControl = Annotated[
     bool, typer.Option("--no-control", help="Do not train the same student without the teacher for comparison.")
 ]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or auto.")]
+Devices = Annotated[int | None, typer.Option(min=1, help="How many of one worker train together; 1 when left out.")]
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ def draft(
     *, teacher: str, student: str, data: Path, teacher_architecture: str | None = None, name: str | None = None,
     label: list[str] | None = None, task: TaskKind | None = None, epochs: int | None = None,
     temperature: float | None = None, seed: int | None = None, no_control: bool = False, device: str | None = None,
+    devices: int | None = None,
 ) -> Draft:
     """Check what can be checked before anything is sent; UsageError says what to write instead."""
     if not is_artifact_id(teacher) and not Path(teacher).is_file():
@@ -76,6 +78,7 @@ def draft(
         "task": {"kind": task} if task else None,
         "training": {"epochs": epochs} if epochs else None, "objective": _objective(temperature, task, found),
         "seed": seed, "control": False if no_control else None, "device": device,
+        "devices": devices,
     }
     return Draft(
         teacher, architecture(teacher_architecture) if teacher_architecture else None, found,

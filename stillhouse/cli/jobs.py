@@ -61,6 +61,7 @@ def submit(
     seed: drafting.Seed = None,
     no_control: drafting.NoControl = False,
     device: drafting.Device = None,
+    devices: drafting.Devices = None,
     idempotency_key: Annotated[str | None, typer.Option(help="The same key gives the same job, not another.")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Watch the job until it ends.")] = False,
     as_json: Json = False,
@@ -80,7 +81,7 @@ def submit(
             spec = drafting.draft(
                 teacher=teacher, student=student, data=data, teacher_architecture=teacher_architecture, name=name,
                 label=label, task=task, epochs=epochs, temperature=temperature, seed=seed, no_control=no_control,
-                device=device,
+                device=device, devices=devices,
             ).uploaded(client)
         job = client.submit(spec, idempotency_key=idempotency_key)
         print_json(job.job) if as_json else answers().print(job.id)

@@ -38,6 +38,7 @@ def plan(
     seed: drafting.Seed = None,
     no_control: drafting.NoControl = False,
     device: drafting.Device = None,
+    devices: drafting.Devices = None,
     as_json: Json = False,
     url: Url = None,
     key: Key = None,
@@ -51,6 +52,7 @@ def plan(
         draft = drafting.draft(
             teacher=target, student=student, data=data, teacher_architecture=teacher_architecture, name=name,
             label=label, epochs=epochs, temperature=temperature, seed=seed, no_control=no_control, device=device,
+            devices=devices,
         )
     with connected(url, key) as client:
         if draft is not None:

@@ -55,6 +55,7 @@ def distill(
     seed: drafting.Seed = None,
     no_control: drafting.NoControl = False,
     device: drafting.Device = None,
+    devices: drafting.Devices = None,
     home: Home = None,
     url: Url = None,
     key: Key = None,
@@ -66,6 +67,7 @@ def distill(
     draft = drafting.draft(
         teacher=teacher, student=student, data=data, teacher_architecture=teacher_architecture, name=name, label=label,
         task=task, epochs=epochs, temperature=temperature, seed=seed, no_control=no_control, device=device,
+        devices=devices,
     )
     with signals_interrupt(), _some_service(url, key, home) as (client, is_ours):
         job = client.submit(draft.uploaded(client))

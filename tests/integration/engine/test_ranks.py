@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from stillhouse.contract.events import CheckpointSaved, Failed, Finished, Noted, Stopped, TrainerEvent
+from stillhouse.contract.failures import DeviceUnavailableError
 from stillhouse.contract.spec import JobSpec
 from stillhouse.contract.status import Phase, Request
 from tests.fixtures.lessons import Lesson, asked_at, never
@@ -90,7 +91,7 @@ def test_a_killed_rank_takes_the_job_back_to_its_last_checkpoint(
 def kill_a_rank() -> None:
     ranks = [
         process for process in psutil.Process().children(recursive=True) if "worker.engine.rank" in process.cmdline()
-        and "torch.distributed.run" not in process.cmdline()
+        and "worker.engine.agent" not in process.cmdline()
     ]
     assert len(ranks) == 2
     max(ranks, key=lambda process: process.pid).send_signal(signal.SIGKILL)
@@ -110,6 +111,14 @@ def test_mistakes_are_told_as_by_one_process(lesson: Lesson) -> None:
     last = list(events)[-1]
     assert isinstance(last, Failed)
     assert (last.failure.code, last.failure.param) == ("invalid_spec", "/training/batch_size")
+
+
+def test_a_device_that_is_not_there_is_told_before_any_process_starts(lesson: Lesson) -> None:
+    events = run(
+        lesson.spec(), lesson.inputs, lesson.folder, checkpoint=None, device="cpu,cuda:7", requested=never
+    )
+    with pytest.raises(DeviceUnavailableError, match="cuda:7"):
+        next(events)
 
 
 def test_alone_nothing_is_wrapped(lesson: Lesson) -> None:

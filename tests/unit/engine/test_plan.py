@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from stillhouse.contract.events import Planned, Stopped, TrainerEvent
-from stillhouse.contract.failures import OutOfMemoryError, StillhouseError, WeightsMismatchError
+from stillhouse.contract.failures import InvalidSpecError, OutOfMemoryError, StillhouseError, WeightsMismatchError
 from stillhouse.contract.plan import Note, Plan
 from stillhouse.contract.spec import JobSpec
 from stillhouse.contract.status import Phase, Request
@@ -44,6 +44,22 @@ def test_models_cost_what_they_can_be_counted_to(lesson: Lesson) -> None:
     assert (plan.student.num_parameters, plan.student.num_bytes) == (411, 4 * 411)
     assert plan.teacher is not None
     assert plan.teacher.architecture.startswith("cnn")
+
+
+def test_what_several_devices_share_is_told(lesson: Lesson) -> None:
+    (note,) = [note for note in planned(lesson, devices=2).notes if note.code == "ranks"]
+    assert note.message.startswith("2 devices share each batch of 16 samples.")
+    assert note.data == {"num_devices": 2, "per_device": []}
+    assert not [note for note in planned(lesson).notes if note.code == "ranks"]
+
+
+def test_a_batch_of_all_samples_that_cannot_be_shared_is_told(lesson: Lesson) -> None:
+    lesson.write_blobs(TRAIN, 21, seed=1)
+    lesson.write_blobs(VALIDATION, 20, seed=2)
+    sections = {"data": {"validation": {"artifact": VALIDATION}}, "training": {"batch_size": 64}}
+    planned(lesson, **sections, devices=1)
+    with pytest.raises(InvalidSpecError, match="21 samples cannot be shared evenly among 2"):
+        events(lesson, lesson.spec(**sections, devices=2))
 
 
 def test_convolutions_are_counted_by_pixel_and_sample() -> None:
