@@ -28,8 +28,14 @@ from worker.engine.tether import tethering
 EVENTS: Final = "events.pipe"
 REQUEST: Final = "request"
 ORDER: Final = "order.json"
+RENDEZVOUS: Final = "rendezvous"
 MAX_RESTARTS: Final = 3
 LOOK_SECONDS: Final = 0.1
+# torch's TCP stores listen on every interface, ask nobody who they are, and what the launcher reads from its own it
+# unpickles. Files do for one machine.
+_ON_THIS_MACHINE: Final = {
+    "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1", "GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo",
+}
 _BLOCK: Final = 1 << 16
 
 
@@ -80,13 +86,14 @@ def launch(
 def _started(order: RankOrder) -> Iterator["subprocess.Popen[bytes]"]:
     """The launcher and its ranks; ended at the end."""
     command = [
-        sys.executable, "-P", "-m", "worker.engine.agent", "--standalone", "--nnodes", "1",
+        sys.executable, "-P", "-m", "worker.engine.agent", "--nnodes", "1",
+        "--rdzv-backend", "c10d", "--rdzv-endpoint", str(order.scratch / RENDEZVOUS), "--rdzv-conf", "store_type=file",
         "--nproc-per-node", str(len(order.devices)), "--max-restarts", str(MAX_RESTARTS), "--module",
         "worker.engine.rank", str(order.scratch / ORDER),
     ]
     environment = {
         **os.environ, **tethering(), "PYTHONPATH": str(Path(worker.__path__[0]).parent),
-        "OMP_NUM_THREADS": str(order.threads), "TORCHELASTIC_ERROR_FILE": "",
+        "OMP_NUM_THREADS": str(order.threads), "TORCHELASTIC_ERROR_FILE": "", **_ON_THIS_MACHINE,
     }
     with subprocess.Popen(command, cwd=order.scratch, env=environment, stdin=subprocess.DEVNULL) as ranks:
         try:

@@ -9,8 +9,6 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from torch.distributed.distributed_c10d import PrefixStore
-from torch.distributed.rendezvous import rendezvous
 
 from stillhouse.contract.events import Failed, SoftLabelsSaved, TrainerEvent
 from stillhouse.contract.failures import StillhouseError
@@ -29,9 +27,9 @@ def main(path: Path) -> None:
     order = RankOrder.model_validate_json(path.read_bytes())
     # Held to the end, as the trainer does: whoever clears the folder up waits for the last rank.
     fcntl.flock(os.open(order.scratch, os.O_RDONLY | os.O_DIRECTORY), fcntl.LOCK_SH)
-    # Names of a start's own: a rank that comes early after a restart must not find addresses of ranks that are dead.
-    store, rank, size = next(iter(rendezvous("env://")))
-    store = PrefixStore(f"restart-{os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
+    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    # A start's own: a rank that comes early after a restart must not find addresses of ranks that are dead.
+    store = dist.FileStore(str(order.scratch / f"store-{os.environ['TORCHELASTIC_RESTART_COUNT']}"), size)
     ranks = Ranks(rank, size)
     device = order.devices[rank]
     torch.set_num_threads(order.threads)
