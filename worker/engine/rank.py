@@ -29,7 +29,8 @@ def main(path: Path) -> None:
     fcntl.flock(os.open(order.scratch, os.O_RDONLY | os.O_DIRECTORY), fcntl.LOCK_SH)
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     # A start's own: a rank that comes early after a restart must not find addresses of ranks that are dead.
-    store = dist.FileStore(str(order.scratch / f"store-{os.environ['TORCHELASTIC_RESTART_COUNT']}"), size)
+    path = order.scratch / f"store-{os.environ['TORCHELASTIC_RESTART_COUNT']}"
+    store = dist.FileStore(str(path), size)  # type: ignore[attr-defined] # torch exports it without saying so
     ranks = Ranks(rank, size)
     device = order.devices[rank]
     torch.set_num_threads(order.threads)
