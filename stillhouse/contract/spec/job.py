@@ -80,46 +80,8 @@ class JobSpec(Section):
         return self
 
     @model_validator(mode="after")
-    def _labels_where_needed(self) -> Self:
-        if self.is_labelled:
-            return self
-        why = "data.train has no labels" if self.task.reads_labels else f"{self.task.kind} reads no labels"
-        for term in self.objective.active if self.objective else []:
-            if term.needs_labels:
-                raise ValueError(f"the objective has a {term.kind} term, but {why}")
-        if self.teacher.kind == "train":
-            raise ValueError("a teacher of kind train learns from labels, but data.train has none")
-        chosen = self.training.selection_metric
-        if self.task.reads_labels and chosen == self.task.quality and not self.has_validation_labels:
-            raise ValueError(f"selection_metric is {chosen}, but the validation split has no labels; use agreement")
-        return self
-
-    @model_validator(mode="after")
-    def _classes_where_balanced(self) -> Self:
-        trainings = [self.training, *([self.teacher.training] if self.teacher.kind == "train" else [])]
-        if not any(training.balanced_sampling for training in trainings):
-            return self
-        if not self.is_labelled:
-            raise ValueError("balanced_sampling draws by class, but data.train has no labels")
-        if label_kind(self.task.kind) != "classes":
-            raise ValueError("balanced_sampling draws by class, and this task has no single class per sample")
-        return self
-
-    @model_validator(mode="after")
-    def _derives_from_what_can_be_taken_apart(self) -> Self:
-        if not isinstance(self.student, DerivedStudent):
-            return self
-        if self.teacher.kind not in _TAKEN_APART:
-            raise ValueError(
-                f"a student of kind {self.student.kind} is made from the teacher's own layers, and a teacher of kind "
-                f"{self.teacher.kind} shows none; give a teacher of kind {' or '.join(_TAKEN_APART)}, or a student by "
-                "name"
-            )
-        if self.initial_weights and not (isinstance(self.student, Layers) and not self.student.initialize):
-            raise ValueError(
-                f"a student of kind {self.student.kind} begins with the teacher's weights; leave initial_weights out"
-                + (", or set student.initialize to false" if isinstance(self.student, Layers) else "")
-            )
+    def _fits_together(self) -> Self:
+        told_at([*self._unlabelled_uses(), *self._unbalanced_draws(), *self._underivable()])
         return self
 
     @property
@@ -162,6 +124,53 @@ class JobSpec(Section):
             found |= {f"/data/{name}/{place}": artifact for place, artifact in split.pointers().items()}
         return found
 
+    def _unlabelled_uses(self) -> Iterator[tuple[Place, str]]:
+        """What reads labels that are not there."""
+        if self.is_labelled:
+            return
+        why = "data.train has no labels" if self.task.reads_labels else f"{self.task.kind} reads no labels"
+        for place, term in enumerate(self.objective.terms if self.objective else ()):
+            if term.needs_labels and term.weight > 0:
+                yield ("objective", "terms", place), f"{term.kind} reads labels, but {why}; leave it out"
+        if self.teacher.kind == "train":
+            yield ("teacher", "kind"), "a teacher of kind train learns from labels, but data.train has none"
+        chosen = self.training.selection_metric
+        if self.task.reads_labels and chosen == self.task.quality and not self.has_validation_labels:
+            yield ("training", "selection_metric"), (
+                f"{chosen} is told against labels, but the validation split has none; use agreement"
+            )
+
+    def _unbalanced_draws(self) -> Iterator[tuple[Place, str]]:
+        """Sampling by class where there is none."""
+        if self.is_labelled and label_kind(self.task.kind) == "classes":
+            return
+        why = "data.train has no labels" if not self.is_labelled else "this task has no single class per sample"
+        for place, training in self._trainings():
+            if training.balanced_sampling:
+                yield (*place, "balanced_sampling"), f"balanced_sampling draws by class, but {why}; set it to false"
+
+    def _underivable(self) -> Iterator[tuple[Place, str]]:
+        """Students made from a teacher that cannot be taken apart, or that begin twice."""
+        if not isinstance(self.student, DerivedStudent):
+            return
+        if self.teacher.kind not in _TAKEN_APART:
+            yield ("student", "kind"), (
+                f"a student of kind {self.student.kind} is made from the teacher's own layers, and a teacher of kind "
+                f"{self.teacher.kind} shows none; give a teacher of kind {' or '.join(_TAKEN_APART)}, or a student by "
+                "name"
+            )
+        if self.initial_weights and not (isinstance(self.student, Layers) and not self.student.initialize):
+            yield ("initial_weights",), (
+                f"a student of kind {self.student.kind} begins with the teacher's weights; leave initial_weights out"
+                + (", or set student.initialize to false" if isinstance(self.student, Layers) else "")
+            )
+
+    def _trainings(self) -> Iterator[tuple[Place, Training]]:
+        """Every training of the job, with its place."""
+        yield ("training",), self.training
+        if isinstance(self.teacher, TrainTeacher):
+            yield ("teacher", "training"), self.teacher.training
+
     def _unfit_terms(self) -> Iterator[tuple[Place, str]]:
         for place, told in misfits(self.objective, self.task.kind) if self.objective else ():
             yield ("objective", "terms", place), told
@@ -183,10 +192,7 @@ class JobSpec(Section):
 
     def _unfit_metrics(self) -> Iterator[tuple[Place, str]]:
         quality = self.task.quality
-        chosen: dict[Place, Training] = {("training",): self.training}
-        if isinstance(self.teacher, TrainTeacher):
-            chosen["teacher", "training"] = self.teacher.training
-        for place, training in chosen.items():
+        for place, training in self._trainings():
             metric = training.selection_metric
             if metric not in {"auto", "agreement", "loss", quality}:
                 usable = f"{quality}, agreement or loss" if place == ("training",) else f"{quality} or loss"
