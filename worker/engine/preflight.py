@@ -22,6 +22,7 @@ from worker.engine.students import begin_student, fit_student
 from worker.engine.tasks import Task, task_of
 from worker.engine.teachers import Loading, Teacher, load_teacher, trained_teacher
 from worker.engine.teachers.checkup import check_up
+from worker.engine.teachers.ensemble import Ensemble
 
 
 def prepare(
@@ -64,7 +65,9 @@ def prepare(
         teacher=teacher,
         metric=student_metric(spec, task),
         batch_size=min(spec.training.batch_size, len(dataset.train.ids)),
-        mode=_decide_mode(spec, dataset, architecture, teacher_architecture, num_classes),
+        mode=_decide_mode(
+            spec, dataset, architecture, num_classes * _num_members(teacher), _flops(teacher, teacher_architecture)
+        ),
         remarks=[
             *_read(loading.remarks), *_read(told), *task.remarks(spec, dataset, names),
             *_remarks(task, teacher, dataset, device, names),
@@ -124,14 +127,29 @@ def _width_param(spec: JobSpec) -> str:
 
 
 def _decide_mode(
-    spec: JobSpec, dataset: Dataset, student: Architecture, teacher: Architecture | None, num_outputs: int
+    spec: JobSpec, dataset: Dataset, student: Architecture, num_outputs: int, teacher_flops: int | None
 ) -> LabelMode:
     return decide(spec, Cost(
         num_samples=len(dataset.train.ids),
         num_outputs=num_outputs,
         student_flops=3 * count_flops(student),  # forward, and twice that to go back
-        teacher_flops=count_flops(teacher) if teacher else None,
+        teacher_flops=teacher_flops,
     ))
+
+
+def _flops(teacher: Teacher | None, architecture: Architecture | None) -> int | None:
+    """Operations of a teacher's answer to one sample; None where nobody can count them."""
+    if architecture is not None:
+        return count_flops(architecture)
+    if not isinstance(teacher, Ensemble):
+        return None
+    counts = [_flops(member, member.architecture) for member in teacher.members]
+    return None if None in counts else sum(filter(None, counts))
+
+
+def _num_members(teacher: Teacher | None) -> int:
+    """How many answers are stored of each sample."""
+    return 1 if teacher is None or teacher.shares is None else len(teacher.shares)
 
 
 def _num_classes(spec: JobSpec, task: Task, dataset: Dataset, teacher: Teacher | None) -> int:
