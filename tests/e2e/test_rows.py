@@ -201,6 +201,7 @@ def test_a_classifier_of_scikit_learn_on_csv(shop: Shop) -> None:
         export={"formats": ["safetensors", "onnx"]},
     )
     assert done.subject("teacher").scores.accuracy == pytest.approx(fitted.score(test, test_labels))
+    assert done.report.speed_ratio
     assert done.keeps([dict(zip(("x0", "x1", "x2", "x3"), row, strict=True)) for row in test.tolist()], test_labels)
 
 

@@ -1,6 +1,6 @@
 """Teacher, student and control side by side, for the report."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +15,7 @@ from worker.engine.checkpoint import Keeper
 from worker.engine.course import predict
 from worker.engine.data import Part
 from worker.engine.export import measure_latency
+from worker.engine.export.latency import NUM_THREADS
 from worker.engine.feed import normalized_chunks
 from worker.engine.numerics import Numerics
 from worker.engine.prepared import Prepared
@@ -70,7 +71,7 @@ def compare(spec: JobSpec, prepared: Prepared, teacher: Teacher, keeper: Keeper,
         models["teacher"] = teacher.module
     if Phase.CONTROL in trained:
         models["control"] = _selected(trained[Phase.CONTROL], prepared.student.architecture, device)
-    latencies = measure_latency(models, prepared.one_input())
+    latencies = measure_latency(models, prepared.one_input(), passes=_timed_teacher(teacher, prepared))
     states = {"student": trained[Phase.DISTILLING], "control": trained.get(Phase.CONTROL)}
     subjects = [_describe_teacher(teacher, examiner, trained.get(Phase.TEACHER))]
     subjects += [
@@ -78,6 +79,14 @@ def compare(spec: JobSpec, prepared: Prepared, teacher: Teacher, keeper: Keeper,
     ]
     subjects = [subject.model_copy(update={"latency": latencies.get(subject.name)}) for subject in subjects]
     return Comparison(spec, prepared, student, subjects, trained, device)
+
+
+def _timed_teacher(teacher: Teacher, prepared: Prepared) -> dict[str, Callable[[], object]]:
+    """The pass of a teacher that is no torch module, where it has one."""
+    if teacher.module is not None:
+        return {}
+    timed = teacher.timed_pass(prepared.one_sample(), NUM_THREADS)
+    return {"teacher": timed} if timed else {}
 
 
 class _Examiner:

@@ -33,8 +33,11 @@ class Prepared:
 
     def one_input(self) -> Tensor:
         """A normalised sample (1, *input_shape), to measure latency with."""
-        first = self.dataset.train.samples.arranged[:1]
-        return self.dataset.preprocessing.normalize(first)
+        return self.dataset.preprocessing.normalize(self.one_sample())
+
+    def one_sample(self) -> Tensor:
+        """A raw arranged sample (1, ...)."""
+        return self.dataset.train.samples.arranged[:1]
 
     def notes(self) -> Iterator[Noted]:
         """What was inferred and measured."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -289,6 +289,24 @@ def test_probabilities_are_recognised(rows: list[list[float]], *, are: bool) -> 
 def test_logarithms_of_probabilities_are_logits_of_them() -> None:
     probabilities = torch.tensor([[0.7, 0.2, 0.1]])
     assert torch.allclose(log_probabilities(probabilities, 1e-7).softmax(1), probabilities, atol=1e-6)
+
+
+def test_a_pass_that_is_timed_is_the_whole_answer(lesson: Lesson, table: tuple[Table, Table]) -> None:
+    rows, labels = table
+    fitted = LogisticRegression().fit(rows, labels)
+    stage(lesson, to_onnx(fitted, rows[:1], options={"zipmap": False}))
+    timed = teacher_of(lesson).timed_pass(torch.from_numpy(rows), 1)
+    assert timed is not None
+    np.testing.assert_allclose(np.concatenate(cast("list[Any]", timed())), fitted.predict_proba(rows), atol=1e-5)
+
+
+def test_all_members_of_an_ensemble_are_timed(lesson: Lesson) -> None:
+    teacher = teacher_of(lesson, ensemble(lesson))
+    images = torch.from_numpy(blobs(1, seed=9)[0])[:, None]
+    timed = teacher.timed_pass(images, 1)
+    assert timed is not None
+    for passed, member in zip(cast("list[torch.Tensor]", timed()), members_of(lesson, images), strict=True):
+        torch.testing.assert_close(passed, member)
 
 
 def test_what_an_ensemble_costs_to_ask_is_what_its_members_cost(

@@ -1,6 +1,6 @@
 """Several teachers that answer as one."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal
 
 import torch
@@ -53,6 +53,12 @@ class Ensemble:
             "backend": "ensemble", "members": [member.identity for member in self.members],
             "weights": self._weights.tolist(), "stacked": self._is_stacked,
         }
+
+    def timed_pass(self, arranged: Tensor, threads: int) -> Callable[[], object] | None:
+        """All members' passes, one after the other, where each has one."""
+        passes = [member.timed_pass(arranged, threads) for member in self.members]
+        known = [each for each in passes if each is not None]
+        return (lambda: [each() for each in known]) if len(known) == len(passes) else None
 
     def answer(self, arranged: Tensor, given: Tensor | None = None) -> Tensor:
         """(N, M, num_outputs) where probabilities are averaged, else the weighted mean (N, num_outputs)."""
