@@ -29,7 +29,7 @@ def prepare(
     spec: JobSpec, inputs: Mapping[str, Path], device: str, *, scratch: Path | None = None, num_ranks: int = 1
 ) -> Prepared:
     """Read and check everything. Raises the StillhouseError that fits a mistake."""
-    check_device(device)
+    take_device(device)
     task = task_of(spec.task)
     dataset = load_dataset(spec, inputs, scratch)
     _check_training(spec.training, dataset, "/training", num_ranks)
@@ -84,10 +84,13 @@ def _remarks(
         yield from check_up(teacher, dataset.validation, dataset.preprocessing.normalization, device)
 
 
-def check_device(device: str) -> None:
-    """Raise DeviceUnavailableError unless the worker has it."""
-    if device.startswith("cuda") and not torch.cuda.is_available():
+def take_device(device: str) -> None:
+    """Take the device as this process's own. Raise DeviceUnavailableError unless the worker has it."""
+    if not device.startswith("cuda"):
+        return
+    if not torch.cuda.is_available():
         raise DeviceUnavailableError(f"the worker has no {device}")
+    torch.cuda.set_device(device)  # generators, pinned memory and streams name no device, and mean the current one
 
 
 def check_objective(spec: JobSpec, teacher: Teacher) -> None:
