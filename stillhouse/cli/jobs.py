@@ -56,6 +56,7 @@ def submit(
     name: drafting.Name = None,
     label: drafting.Label = None,
     task: drafting.Task = None,
+    recipe: drafting.Recipe = None,
     epochs: drafting.Epochs = None,
     temperature: drafting.Temperature = None,
     seed: drafting.Seed = None,
@@ -79,8 +80,8 @@ def submit(
         if file is None and teacher is not None and data is not None:
             spec = drafting.draft(
                 teacher=teacher, student=student, data=data, teacher_architecture=teacher_architecture, name=name,
-                label=label, task=task, epochs=epochs, temperature=temperature, seed=seed, no_control=no_control,
-                device=device,
+                label=label, task=task, recipe=recipe, epochs=epochs, temperature=temperature, seed=seed,
+                no_control=no_control, device=device,
             ).uploaded(client)
         job = client.submit(spec, idempotency_key=idempotency_key)
         print_json(job.job) if as_json else answers().print(job.id)
