@@ -79,7 +79,7 @@ def results_of(recipe: Recipe, claim: Claim, folder: Path) -> dict[str, Any]:
     """Results of the claim's benchmark. Raises ValueError unless they tell that just this recipe was trained."""
     results: dict[str, Any] = json.loads((folder / f"{claim.benchmark}.json").read_text("utf-8"))
     trained = reduce(lambda found, key: found.get(key, {}), claim.settings.split("."), results)
-    if _comes_to(recipe, trained) != _comes_to(recipe, {"recipe": recipe.name}):
+    if "objective" not in trained or _comes_to(recipe, trained) != _comes_to(recipe, {"recipe": recipe.name}):
         raise ValueError(
             f"{claim.benchmark}.json does not tell at {claim.settings} that the recipe {recipe.name} is what was "
             "trained: change the recipe to what was measured, or measure again"

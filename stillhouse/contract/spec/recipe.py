@@ -91,8 +91,8 @@ _SPECIAL = (
     Recipe(
         name="hinton2015",
         tasks=["classification"],
-        when="A student with hundreds of units per layer, on data that is not augmented: very soft answers and a longer "
-        "training. Hinton et al. (2015) took T = 20 on MNIST, and found every T above 8 alike from 300 units on.",
+        when="A student with hundreds of units per layer, on data that is not augmented: very soft answers and a "
+        "longer training. Hinton et al. (2015) took T = 20 on MNIST; from 300 units on, every T above 8 did alike.",
         objective=Objective(terms=[Kl(temperature=20.0), CrossEntropy(weight=0.5)]),
         training=Training(epochs=40, batch_size=256),
         claims=[Claim(

@@ -42,3 +42,14 @@ def test_a_temperature_softens_the_usual_objective(
 def test_a_temperature_without_probabilities_is_refused(tmp_path: Path, task: TaskKind) -> None:
     with pytest.raises(UsageError, match=f"--temperature softens probabilities, and {task} has none"):
         drafted(tmp_path, task=task, temperature=3.0)
+
+
+def test_a_recipe_is_written_into_the_spec(tmp_path: Path) -> None:
+    assert drafted(tmp_path, recipe="hinton2015")["recipe"] == "hinton2015"
+    assert "recipe" not in drafted(tmp_path)
+
+
+def test_a_temperature_softens_the_named_recipes_objective(tmp_path: Path) -> None:
+    (soft, hard) = drafted(tmp_path, recipe="shifted_views", temperature=3.0)["objective"]["terms"]
+    assert (soft["kind"], soft["temperature"]) == ("kl", 3.0)
+    assert hard == {"kind": "cross_entropy", "weight": 0.5}
