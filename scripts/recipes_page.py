@@ -16,6 +16,9 @@ from stillhouse.contract.spec.recipe import CHOICES, Claim
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "recipes.md"
 RESULTS = ROOT / "benchmarks" / "results"
+_SECTIONS = frozenset({"objective", "training", "soft_labels"})
+# Fields of a training that say how it is run and watched, and no recipe gives.
+_OF_THE_RUN = frozenset({"precision", "evaluate_every", "checkpoint_seconds"})
 _ARTIFACT = "art_" + 20 * "0"
 _BARE = {
     "teacher": {"kind": "checkpoint", "artifact": _ARTIFACT}, "student": {"kind": "mlp"},
@@ -65,32 +68,34 @@ def section(recipe: Recipe) -> str:
 
 
 def measured(folder: Path = RESULTS) -> dict[str, list[Evidence]]:
-    """What the results at hand say of each recipe. Raises ValueError where they are of other settings."""
+    """What the results at hand say of each recipe; of results of other settings nothing."""
     return {
         recipe.name: [
-            evidence(claim, results_of(recipe, claim, folder)) for claim in recipe.claims
-            if (folder / f"{claim.benchmark}.json").exists()
+            evidence(claim, results) for claim in recipe.claims
+            if (results := _results_of(claim, folder)) and was_trained(recipe, claim, results)
         ]
         for recipe in RECIPES.values()
     }
 
 
-def results_of(recipe: Recipe, claim: Claim, folder: Path) -> dict[str, Any]:
-    """Results of the claim's benchmark. Raises ValueError unless they tell that just this recipe was trained."""
-    results: dict[str, Any] = json.loads((folder / f"{claim.benchmark}.json").read_text("utf-8"))
+def was_trained(recipe: Recipe, claim: Claim, results: dict[str, Any]) -> bool:
+    """Whether the results tell that just this recipe was trained."""
     trained = reduce(lambda found, key: found.get(key, {}), claim.settings.split("."), results)
-    if "objective" not in trained or _comes_to(recipe, trained) != _comes_to(recipe, {"recipe": recipe.name}):
-        raise ValueError(
-            f"{claim.benchmark}.json does not tell at {claim.settings} that the recipe {recipe.name} is what was "
-            "trained: change the recipe to what was measured, or measure again"
-        )
-    return results
+    sections = {name: section for name, section in trained.items() if name in _SECTIONS}
+    return "objective" in sections and _comes_to(recipe, sections) == _comes_to(recipe, {"recipe": recipe.name})
+
+
+def _results_of(claim: Claim, folder: Path) -> dict[str, Any] | None:
+    file = folder / f"{claim.benchmark}.json"
+    return json.loads(file.read_text("utf-8")) if file.exists() else None
 
 
 def _comes_to(recipe: Recipe, sections: dict[str, Any]) -> dict[str, Any]:
     """What a labelled job with these sections would train, every field."""
     spec = JobSpec.model_validate({**_BARE, "task": {"kind": recipe.tasks[0]}, **sections})
-    return applied(spec).model_dump(include={"objective", "training", "soft_labels"})
+    told = applied(spec)
+    training = {name: value for name, value in told.training.items() if name not in _OF_THE_RUN}
+    return {"objective": told.objective, "training": training, "soft_labels": told.soft_labels}
 
 
 def _in_lines(settings: dict[str, Any]) -> str:

@@ -61,12 +61,12 @@ def test_a_recipe_of_another_task_is_refused_at_its_field(service: Service) -> N
     assert (response.status_code, response.json()["code"]) == (422, "invalid_spec")
     (error,) = response.json()["errors"]
     assert error["pointer"] == "/recipe"
-    assert "use auto or classification, hinton2015, shifted_views" in error["detail"]
+    assert "use auto or classification, hinton2015, augmented_views" in error["detail"]
 
 
 def test_an_augmentation_that_the_images_are_too_small_for_is_told_at_who_gave_it(service: Service) -> None:
     shifted = {"augmentation": {"transforms": [{"kind": "shift", "pixels": 2}]}}
-    by_recipe = service.client.post("/jobs", json=service.spec(recipe="shifted_views"))
+    by_recipe = service.client.post("/jobs", json=service.spec(recipe="augmented_views"))
     by_spec = service.client.post("/jobs", json=service.spec(training=shifted))
     assert [response.json()["param"] for response in (by_recipe, by_spec)] == [
         "/recipe", "/training/augmentation/transforms/0/pixels",

@@ -13,7 +13,6 @@ from stillhouse.contract.spec import (
     RECIPES,
     AdamW,
     JobSpec,
-    Kl,
     Objective,
     RecipeName,
     Training,
@@ -94,52 +93,49 @@ def test_the_defaults_of_a_training_are_those_that_were_measured() -> None:
 
 
 def test_a_named_recipe_fills_in_all_that_the_spec_leaves_out() -> None:
-    recipe = RECIPES["shifted_views"]
-    chosen = spec(recipe="shifted_views")
+    recipe = RECIPES["augmented_views"]
+    chosen = spec(recipe="augmented_views")
     assert chosen.effective_objective == recipe.objective
     assert chosen.effective_training == recipe.training
     assert chosen.effective_soft_labels == ViewedSoftLabels(views=4)
 
 
 def test_a_given_field_of_the_training_replaces_that_field_alone() -> None:
-    chosen = spec(recipe="shifted_views", training={"epochs": 3})
-    expected = RECIPES["shifted_views"].training.model_copy(update={"epochs": 3})
+    chosen = spec(recipe="augmented_views", training={"epochs": 3})
+    expected = RECIPES["augmented_views"].training.model_copy(update={"epochs": 3})
     assert chosen.effective_training == expected
     assert chosen.overrides == ["/training/epochs"]
 
 
 def test_a_value_that_is_the_default_replaces_too() -> None:
     usual = Training()
-    chosen = spec(recipe="hinton2015", training={"epochs": usual.epochs, "batch_size": usual.batch_size})
+    optimizer = usual.optimizer.model_dump()
+    chosen = spec(
+        recipe="hinton2015",
+        training={"epochs": usual.epochs, "batch_size": usual.batch_size, "optimizer": optimizer},
+    )
     assert chosen.effective_training == usual
-    assert chosen.overrides == ["/training/epochs", "/training/batch_size"]
+    assert chosen.overrides == ["/training/epochs", "/training/batch_size", "/training/optimizer"]
 
 
 def test_null_is_a_given_value() -> None:
-    chosen = spec(recipe="shifted_views", training={"augmentation": None}, soft_labels={"kind": "auto"})
+    chosen = spec(recipe="augmented_views", training={"augmentation": None}, soft_labels={"kind": "auto"})
     assert chosen.effective_training.augmentation is None
     assert chosen.effective_soft_labels.kind == "auto"
     assert chosen.overrides == ["/soft_labels", "/training/augmentation"]
 
 
-def test_a_given_optimizer_replaces_the_recipes_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    tuned = Training(optimizer=AdamW(learning_rate=0.02, weight_decay=0.3), batch_size=64)
-    monkeypatch.setattr("stillhouse.contract.spec.recipe.RECIPES", {
-        **RECIPES, "hinton2015": RECIPES["hinton2015"].__class__(
-            name="hinton2015", tasks=["classification"], when="In a test.", objective=Objective(terms=[Kl()]),
-            training=tuned,
-        ),
-    })
-    assert spec(recipe="hinton2015").effective_training == tuned
+def test_a_given_optimizer_replaces_the_recipes_as_a_whole() -> None:
+    assert spec(recipe="hinton2015").effective_training.optimizer == AdamW(learning_rate=2e-3)
     chosen = spec(recipe="hinton2015", training={"optimizer": {"kind": "adamw", "beta1": 0.8}})
-    assert chosen.effective_training.optimizer == AdamW(beta1=0.8)
-    assert chosen.effective_training.batch_size == 64
+    assert chosen.effective_training.optimizer == AdamW(beta1=0.8)  # with the section's own step size
+    assert chosen.effective_training.batch_size == 256
 
 
 def test_a_given_objective_replaces_the_terms_and_nothing_else() -> None:
-    chosen = spec(recipe="shifted_views", objective={"terms": [{"kind": "dkd"}]})
+    chosen = spec(recipe="augmented_views", objective={"terms": [{"kind": "dkd"}]})
     assert [term.kind for term in chosen.effective_objective.terms] == ["dkd"]
-    assert chosen.effective_training == RECIPES["shifted_views"].training
+    assert chosen.effective_training == RECIPES["augmented_views"].training
     assert chosen.overrides == ["/objective"]
 
 
@@ -150,8 +146,8 @@ def test_an_objective_of_null_leaves_it_to_the_recipe() -> None:
 
 
 @pytest.mark.parametrize("sections", [
-    {"recipe": "shifted_views"}, {"recipe": "hinton2015", "training": {"epochs": 30}},
-    {"recipe": "shifted_views", "training": {"augmentation": None}, "soft_labels": {"kind": "online"}},
+    {"recipe": "augmented_views"}, {"recipe": "hinton2015", "training": {"epochs": 30}},
+    {"recipe": "augmented_views", "training": {"augmentation": None}, "soft_labels": {"kind": "online"}},
 ])
 def test_sending_a_spec_on_leaves_its_meaning(sections: dict[str, Any]) -> None:
     first = spec(**sections)
@@ -170,8 +166,8 @@ def test_a_recipe_tells_nothing_of_the_teachers_own_training() -> None:
 
 
 @pytest.mark.parametrize(("recipe", "task", "others"), [
-    ("regression", "classification", "classification, hinton2015, shifted_views"),
-    ("shifted_views", "multi_label", "multi_label"),
+    ("regression", "classification", "classification, hinton2015, augmented_views"),
+    ("augmented_views", "multi_label", "multi_label"),
     ("classification", "embedding", "embedding"),
 ])
 def test_a_recipe_of_another_task_is_refused_with_those_that_fit(recipe: str, task: str, others: str) -> None:
@@ -205,7 +201,7 @@ def test_an_objective_of_another_task_is_told_beside_a_recipe_that_fits() -> Non
 def test_what_does_not_go_with_stored_views_names_who_asks_for_them(
     sections: dict[str, Any], pointer: str, told: str
 ) -> None:
-    ((found, detail),) = refused(recipe="shifted_views", **sections)
+    ((found, detail),) = refused(recipe="augmented_views", **sections)
     assert found == pointer
     assert told in detail
 
@@ -213,10 +209,10 @@ def test_what_does_not_go_with_stored_views_names_who_asks_for_them(
 def test_terms_of_layers_do_not_go_with_a_recipes_stored_views() -> None:
     pairs = [{"student": "body.0", "teacher": "body.0"}]
     objective = {"terms": [{"kind": "kl"}, {"kind": "fitnet", "pairs": pairs}]}
-    ((pointer, told),) = refused(recipe="shifted_views", objective=objective)
+    ((pointer, told),) = refused(recipe="augmented_views", objective=objective)
     assert pointer == "/recipe"
     assert "use kind online" in told
-    assert spec(recipe="shifted_views", objective=objective, soft_labels={"kind": "online"})
+    assert spec(recipe="augmented_views", objective=objective, soft_labels={"kind": "online"})
 
 
 @pytest.mark.parametrize(("sections", "pointer", "told"), [
@@ -235,7 +231,7 @@ def test_terms_of_layers_do_not_go_with_a_recipes_stored_views() -> None:
 def test_a_failure_is_told_where_the_wrong_part_came_from(
     sections: dict[str, Any], pointer: str, told: str | None
 ) -> None:
-    with pytest.raises(UnknownLayerError) as caught, told_where_sent(spec(recipe="shifted_views", **sections)):
+    with pytest.raises(UnknownLayerError) as caught, told_where_sent(spec(recipe="augmented_views", **sections)):
         raise UnknownLayerError(param=pointer)
     assert caught.value.param == (told or pointer)
 

@@ -188,7 +188,7 @@ def test_a_plan_tells_what_its_recipe_came_to(lesson: Lesson) -> None:
     assert isinstance(last, Planned)
     plan = last.plan
     assert plan.recipe == applied(spec)
-    assert [(term.kind, term.weight) for term in plan.terms] == [("kl", 1.0), ("cross_entropy", 0.5)]
+    assert [(term.kind, term.weight) for term in plan.terms] == [("kl", 1.0)]
     assert plan.seconds.num_steps == 40 * 4  # 72 samples are 4 batches of 16
 
 
