@@ -278,6 +278,8 @@ def _print_job(job: Job) -> None:
         "job": job.id, "name": escape(job.name or ""), "status": coloured(str(job.status)),
         "progress": stage(job), "left": duration(job.progress.eta_seconds) if job.progress.eta_seconds else "",
         "waits because": escape(job.queue.reason) if job.queue else "",
+        "recipe": escape(", ".join([job.recipe.name, *(f"but {pointer}" for pointer in job.recipe.overrides)]))
+        if job.recipe else "",
         "labels": escape(", ".join(f"{key}={value}" for key, value in job.labels.items())),
         "attempt": str(job.attempt), "workers lost": str(job.losses) if job.losses else "",
         "created": age(job.created_at), "finished": age(job.finished_at) if job.finished_at else "",
