@@ -11,6 +11,7 @@ from typer.testing import Result
 
 from stillhouse.contract import recipes
 from stillhouse.contract.plan import Plan
+from stillhouse.contract.report import AppliedRecipe
 from tests.fixtures.plans import small_plan
 from tests.fixtures.scripted_service import Reply, ScriptedService, a_job, a_stream, an_event, as_json, problem
 from tests.integration.cli.conftest import Run
@@ -229,6 +230,15 @@ def test_recipes_are_listed_with_what_was_measured_or_that_nothing_was(service: 
     assert "terms: 1.0 kl at T = 2.0, 0.5 cross_entropy" in text
     assert "accuracy, distilled 0.981 (0.9801 to 0.9818)" in " ".join(text.split())
     assert text.count("not measured yet") == sum(not recipe.evidence for recipe in found)
+
+
+def test_a_jobs_recipe_is_shown_with_what_it_replaced(service: ScriptedService, run: Run) -> None:
+    recipe = {"name": "hinton2015", "overrides": ["/objective"], "objective": {}, "training": {}, "soft_labels": {}}
+    service.on("GET", f"/jobs/{JOB}", job_that("running", recipe=recipe))
+    assert "hinton2015, but /objective" in run("show", JOB).stdout
+    planned = small_plan(recipe=AppliedRecipe.model_validate(recipe)).model_dump(mode="json")
+    service.on("POST", "/plans", as_json(planning("succeeded", plan=planned)))
+    assert "hinton2015, but /objective" in run("plan", "-", stdin=SPEC).stdout
 
 
 def test_a_recipe_of_a_newer_service_is_listed_too(service: ScriptedService, run: Run) -> None:
