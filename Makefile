@@ -33,6 +33,7 @@ bench: install-dev
 docs: install-dev
 	@$(BIN)/python -m scripts.objectives_page
 	@$(BIN)/python -m scripts.augmentation_page
+	@$(BIN)/python -m scripts.recipes_page
 
 migrate: install-local
 	@$(BIN)/python -m app migrate

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from stillhouse.contract.recipes import applied
 from stillhouse.contract.report import Curve, Report, Scores, Selection, Subject
 from stillhouse.contract.spec import Architecture, JobSpec
 from stillhouse.contract.status import Phase
@@ -53,6 +54,7 @@ class Comparison:
             splits=[part.size() for part in dataset.parts],
             label_names=self.prepared.label_names,
             seed=self.spec.seed,
+            recipe=applied(self.spec),
             curves=curves(self.trainings),
             phase_seconds={phase.value: round(seconds, 3) for phase, seconds in phase_seconds.items()},
             num_train_samples_seen=self.trainings[Phase.DISTILLING].step * self.prepared.batch_size,

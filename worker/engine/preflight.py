@@ -32,7 +32,7 @@ def prepare(
     take_device(device)
     task = task_of(spec.task)
     dataset = load_dataset(spec, inputs, scratch)
-    _check_training(spec.training, dataset, "/training", num_ranks)
+    _check_training(spec.effective_training, dataset, "/training", num_ranks)
     teacher = None
     loading = Loading(
         inputs, dataset, spec.data.given_num_classes, device,
@@ -52,7 +52,7 @@ def prepare(
         check_training_memory(teacher_architecture, spec.teacher.training, param="/teacher/architecture")
     model = teacher.module if teacher else _untrained_model(teacher_architecture, device)
     architecture = fit_student(spec, dataset, num_classes, model, teacher_architecture)
-    check_training_memory(architecture, spec.training, param="/student")
+    check_training_memory(architecture, spec.effective_training, param="/student")
     student, told = begin_student(spec, inputs, dataset, architecture, model, teacher_architecture)
     names = task.name_outputs(dataset, num_classes)
     return Prepared(
@@ -64,7 +64,7 @@ def prepare(
         teacher_architecture=teacher_architecture,
         teacher=teacher,
         metric=student_metric(spec, task),
-        batch_size=min(spec.training.batch_size, len(dataset.train.ids)),
+        batch_size=min(spec.effective_training.batch_size, len(dataset.train.ids)),
         mode=_decide_mode(
             spec, dataset, architecture, num_classes * _num_members(teacher), _flops(teacher, teacher_architecture)
         ),

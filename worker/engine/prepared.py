@@ -57,7 +57,7 @@ class Prepared:
 
 def student_metric(spec: JobSpec, task: Task) -> str:
     """What selects the student's best step."""
-    chosen = spec.training.selection_metric
+    chosen = spec.effective_training.selection_metric
     if chosen == "loss" and spec.effective_objective.needs_features:
         raise InvalidSpecError(
             f"a term looks at layers, which the validation split is not shown to; use {task.quality} or agreement",
