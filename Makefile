@@ -32,6 +32,8 @@ bench: install-dev
 
 docs: install-dev
 	@$(BIN)/python -m scripts.objectives_page
+	@$(BIN)/python -m scripts.augmentation_page
+	@$(BIN)/python -m scripts.recipes_page
 
 migrate: install-local
 	@$(BIN)/python -m app migrate

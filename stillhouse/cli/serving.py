@@ -50,6 +50,7 @@ def distill(
     name: drafting.Name = None,
     label: drafting.Label = None,
     task: drafting.Task = None,
+    recipe: drafting.Recipe = None,
     epochs: drafting.Epochs = None,
     temperature: drafting.Temperature = None,
     seed: drafting.Seed = None,
@@ -66,8 +67,8 @@ def distill(
     """
     draft = drafting.draft(
         teacher=teacher, student=student, data=data, teacher_architecture=teacher_architecture, name=name, label=label,
-        task=task, epochs=epochs, temperature=temperature, seed=seed, no_control=no_control, device=device,
-        devices=devices,
+        task=task, recipe=recipe, epochs=epochs, temperature=temperature, seed=seed, no_control=no_control,
+        device=device, devices=devices,
     )
     with signals_interrupt(), _some_service(url, key, home) as (client, is_ours):
         job = client.submit(draft.uploaded(client))

@@ -9,6 +9,7 @@ import torch
 from stillhouse.contract.events import Finished, Noted, Planned, Stopped, TrainerEvent
 from stillhouse.contract.failures import OutOfMemoryError
 from stillhouse.contract.lending import LabelStore
+from stillhouse.contract.recipes import applied, told_where_sent
 from stillhouse.contract.spec import DerivedStudent, JobSpec, TrainTeacher
 from stillhouse.contract.status import Phase, Request
 from worker.engine.answers import Answers
@@ -61,7 +62,7 @@ def run(
 
 def run_alone(job: "Job", checkpoint: Path | None) -> Iterator[TrainerEvent]:
     """Do the job in this process, alone or beside others like it."""
-    yield from _to_its_end(job.run(checkpoint))
+    yield from _to_its_end(job.spec, job.run(checkpoint))
 
 
 def plan(
@@ -76,13 +77,14 @@ def plan(
 
     Raises the StillhouseError that would have failed the job.
     """
-    yield from _to_its_end(Job(spec, inputs, scratch, device=device, requested=requested).plan())
+    yield from _to_its_end(spec, Job(spec, inputs, scratch, device=device, requested=requested).plan())
 
 
-def _to_its_end(events: Iterable[TrainerEvent]) -> Iterator[TrainerEvent]:
+def _to_its_end(spec: JobSpec, events: Iterable[TrainerEvent]) -> Iterator[TrainerEvent]:
     """The events, with a last word also where the engine was stopped; a want of memory gets its name."""
     try:
-        yield from events
+        with told_where_sent(spec):
+            yield from events
     except StopRequestedError as stop:
         yield Stopped(request=stop.request)
     except (MemoryError, torch.OutOfMemoryError) as error:
@@ -105,7 +107,7 @@ class Job:
         self.store: LabelStore = store or LabelFolder(scratch / "soft_labels", inputs)
         self.answers: Answers | None = None
         self.journey = Journey({})
-        seconds = spec.training.checkpoint_seconds
+        seconds = spec.effective_training.checkpoint_seconds
         self.keeper = Keeper(scratch, self.journey, seconds=seconds, device=device, ranks=ranks)
         self.snapshot = Snapshot({}, {})
         self.prepared: Prepared
@@ -168,6 +170,7 @@ class Job:
         self.prepared = prepare(self.spec, self.inputs, self.device, scratch=self.scratch, num_ranks=num_ranks)
         self.courses = Courses(self.spec, self.prepared, self.device, self.ranks)
         rehearsed = self._rehearsing_teacher()
+        yield _tell_recipe(self.spec)
         yield from self.prepared.notes()
         resumed = self._resume(checkpoint) if checkpoint is not None else None
         yield from self._choose_numerics(rehearsed)
@@ -266,6 +269,12 @@ class Job:
         if request := self.requested():  # by the first rank alone: the others have ended
             yield self.keeper.save(phase, 0)
             raise StopRequestedError(request)
+
+
+def _tell_recipe(spec: JobSpec) -> Noted:
+    recipe = applied(spec)
+    own = f"; the spec gives {', '.join(recipe.overrides)} itself" if recipe.overrides else ""
+    return Noted(code="recipe", message=f"Recipe {recipe.name}{own}.", data=recipe.model_dump(mode="json"))
 
 
 def _tell_numerics(numerics: Numerics, tried: Mapping[Numerics, float]) -> Noted:

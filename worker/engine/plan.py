@@ -25,6 +25,7 @@ from stillhouse.contract.plan import (
     TimeNeeds,
 )
 from stillhouse.contract.plan import Numerics as PlannedNumerics
+from stillhouse.contract.recipes import applied
 from stillhouse.contract.spec import JobSpec, Objective, Term, TrainTeacher
 from stillhouse.contract.status import Phase
 from stillhouse.models import count_parameters, describe
@@ -72,6 +73,7 @@ def make_plan(
         teacher=None if module is None else model_cost(module, teacher.description, sample),
         student=model_cost(state.model, _in_short(prepared), course.numerics.inputs(sample)),
         data=_data(prepared),
+        recipe=applied(spec),
         terms=rehearsal.terms,
         soft_labels=_soft_labels(prepared.mode),
         numerics=_numerics(courses.numerics, tried, state.model),
@@ -148,8 +150,8 @@ def memory_needs(
     state = _state_bytes(student)
     of_teacher = (teacher.num_bytes or 0) if teacher.module is None else _state_bytes(teacher.module)
     parts = {
-        "weights": state, "gradients": trained, "optimizer": num_moments(spec.training) * trained,
-        "average": state if spec.training.ema_decay else 0, "copies": 2 * state,
+        "weights": state, "gradients": trained, "optimizer": num_moments(spec.effective_training) * trained,
+        "average": state if spec.effective_training.ema_decay else 0, "copies": 2 * state,
         "activations": rehearsal.activation_bytes, "teacher": of_teacher,
         "samples": _sample_bytes(spec, prepared.dataset),
     }
@@ -194,7 +196,7 @@ def _state_bytes(model: nn.Module) -> int:
 def _sample_bytes(spec: JobSpec, dataset: Dataset) -> int:
     """Samples as they are decoded, and as float32 where they are kept normalised."""
     train = dataset.train.samples.arranged
-    is_kept = spec.training.augmentation is None and fits_normalized(train)
+    is_kept = spec.effective_training.augmentation is None and fits_normalized(train)
     num_normalized = len(dataset.validation.ids) + (len(train) if is_kept else 0)
     decoded = sum(samples.arranged.nbytes for samples in dataset.given().values())
     return decoded + num_normalized * train[0].numel() * FLOAT_BYTES

@@ -63,7 +63,7 @@ def choose_numerics(
     Small steps are not measured: a stopwatch must not decide their bits, and there is little to gain.
     """
     usual = courses.numerics
-    if spec.training.precision != "auto":
+    if spec.effective_training.precision != "auto":
         return usual, {}
     course = courses.student(teacher, {}, rehearsed=True)
     if course.step_flops < SMALL_STEP_FLOPS:
