@@ -9,7 +9,7 @@ teacher's own file.
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -91,6 +91,8 @@ def loop(pair: str, kind: str, folder: Path, memory_format: str) -> Loop:
         )
     if kind == "loader_loop":
         return lambda data, epochs: loader_loop(placed(student(pair)), placed(teacher(folder)), data, epochs)
+    if kind == "torchdistill_contiguous":  # as it comes, for its settings are searched in this format only
+        return loop(pair, "torchdistill", folder, memory_format)
     if kind == "torchdistill_free_teacher":
         return lambda data, epochs: peer.run(placed(student(pair)), peer.LookedUp(data["teacher"]), data, epochs)
     feature = kind.removeprefix("torchdistill").removeprefix("_")
@@ -106,15 +108,15 @@ def measure(run: Loop, data: Data, epochs: int) -> float:
     return epochs * len(data["labels"]) / (time.perf_counter() - began)
 
 
-def fastest(loop_in: Callable[[str], Loop], data: Data) -> tuple[int, str]:
-    """One thread or all, and which memory format: whatever is fastest for the loop."""
+def fastest(loop_in: Callable[[str], Loop], data: Data, formats: Sequence[str]) -> tuple[int, str]:
+    """One thread or all, and which memory format of these: whatever is fastest for the loop."""
     few = {name: tensor[:WARM_UP_SAMPLES] for name, tensor in data.items()}
 
     def speed(setting: tuple[int, str]) -> float:
         torch.set_num_threads(setting[0])
         return measure(loop_in(setting[1]), few, 1)
 
-    return max(((threads, name) for threads in {1, os.cpu_count() or 1} for name in MEMORY_FORMATS), key=speed)
+    return max(((threads, name) for threads in {1, os.cpu_count() or 1} for name in formats), key=speed)
 
 
 def main(pair: str, kind: str, folder: Path, epochs: int, threads: int, memory_format: str) -> None:
@@ -124,7 +126,8 @@ def main(pair: str, kind: str, folder: Path, epochs: int, threads: int, memory_f
     if epochs:
         print(measure(loop(pair, kind, folder, memory_format), data, epochs))
     else:
-        print(*fastest(partial(loop, pair, kind, folder), data))
+        formats = ["contiguous"] if kind.endswith("contiguous") else list(MEMORY_FORMATS)
+        print(*fastest(partial(loop, pair, kind, folder), data, formats))
 
 
 if __name__ == "__main__":

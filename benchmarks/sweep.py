@@ -15,7 +15,7 @@ from benchmarks.results import publish
 from stillhouse import Client
 from stillhouse.local import running
 
-NUM_SAMPLES = 20_000
+NUM_SAMPLES = 12_000
 EPOCHS = 8
 STUDENTS = (
     [8, 16], [16, 16], [8, 32], [8, 16, 16], [8, 16, 32], [8, 24, 24], [12, 24, 24], [8, 16, 32, 32],
