@@ -28,6 +28,7 @@ bench: install-dev
 	@$(BIN)/pip install --quiet --disable-pip-version-check -c requirements.lock -r benchmarks/requirements.txt
 	@$(BIN)/python -m benchmarks.engine
 	@$(BIN)/python -m benchmarks.service
+	@$(BIN)/python -m benchmarks.sweep
 	@$(BIN)/python -m benchmarks.mnist_gain
 
 docs: install-dev

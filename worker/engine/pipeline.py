@@ -32,7 +32,7 @@ from worker.engine.requests import Requested, StopRequestedError
 from worker.engine.softlabels import Desk, LabelFolder, Labelled, join, label_softly, num_chunks
 from worker.engine.state import TrainingState
 from worker.engine.students import begin_student
-from worker.engine.teachers import NetworkTeacher, Teacher, trained_teacher
+from worker.engine.teachers import NetworkTeacher, Teacher, folded, trained_teacher
 from worker.engine.threads import num_threads_for, threads_for
 
 CPU_ALLOCATION_FAILED = "can't allocate memory"
@@ -246,7 +246,7 @@ class Job:
         labelled = courses.labelled()
         expected = self.journey.expected.get(Phase.SOFT_LABELS, 0.0)
         desk = Desk(
-            self.teacher, self.teacher.module if isinstance(self.spec.teacher, TrainTeacher) else None,
+            folded(self.teacher), self.teacher.module if isinstance(self.spec.teacher, TrainTeacher) else None,
             courses.shown, self.store, self.scratch, self.device, expected / max(1, num_chunks(labelled)),
             # Each process has its own share here, and the first one's end is the end of all.
             self.requested if self.ranks.is_first else lambda: None, self.keeper, self.journey,
