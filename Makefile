@@ -28,10 +28,13 @@ bench: install-dev
 	@$(BIN)/pip install --quiet --disable-pip-version-check -c requirements.lock -r benchmarks/requirements.txt
 	@$(BIN)/python -m benchmarks.engine
 	@$(BIN)/python -m benchmarks.service
+	@$(BIN)/python -m benchmarks.sweep
 	@$(BIN)/python -m benchmarks.mnist_gain
 
 docs: install-dev
 	@$(BIN)/python -m scripts.objectives_page
+	@$(BIN)/python -m scripts.augmentation_page
+	@$(BIN)/python -m scripts.recipes_page
 
 migrate: install-local
 	@$(BIN)/python -m app migrate

@@ -22,6 +22,7 @@ from app.keys import bootstrap
 from app.keys.endpoints import router as keys
 from app.kit.database import Database
 from app.plans.endpoints import router as plans
+from app.recipes.endpoints import router as recipes
 from app.settings import Settings
 from app.storage.stores import open_stores
 from stillhouse import __version__
@@ -35,7 +36,7 @@ def create_app(settings: Settings) -> FastAPI:
         title="Stillhouse", version=__version__, lifespan=_lifespan, redirect_slashes=False, redoc_url=None,
     )
     app.state.parts = parts
-    routers = (jobs, plans, artifacts, keys, service)
+    routers = (jobs, plans, recipes, artifacts, keys, service)
     for router in routers:
         app.include_router(router)
     problems.install(app, [route for router in routers for route in router.routes if isinstance(route, APIRoute)])

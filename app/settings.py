@@ -50,7 +50,10 @@ class Settings(BaseSettings):
     max_losses: int = Field(default=5, description="Lost workers or trainers after which a job fails.")
     reap_seconds: float = Field(default=10.0, description="Time between two rounds of the reaper.")
     ring_again_seconds: float = Field(default=30.0, description="Age of a ring after which a queued job is rung again.")
-    slots: int = Field(default=1, ge=1, description="Jobs that one worker trains side by side.")
+    slots: int = Field(
+        default=1, ge=1,
+        description="Devices that one worker trains on: so many jobs side by side, or fewer that take several each.",
+    )
     queues: list[str] = Field(default=["cpu"], description="Devices that the worker serves: cpu, gpu.")
     engine: str = Field(default="worker.engine.pipeline", description="Module whose `run` the trainer calls.")
     scratch_folder: Path = Field(

@@ -65,7 +65,7 @@ def main() -> None:
     spec = job_spec(ids)
     recipe: dict[str, Any] = {
         "objective": spec.effective_objective.model_dump(mode="json"),
-        "training": spec.training.model_dump(mode="json", exclude_none=True),
+        "training": spec.effective_training.model_dump(mode="json", exclude_none=True),
     }
     publish("mnist_gain", {
         "what": "MNIST 784-64-10, distilled and alone; accuracy on the 10,000 test images at the step that the "

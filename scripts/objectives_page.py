@@ -28,9 +28,10 @@ T² keeps the gradient about as large when T changes, so that weights keep their
 An ensemble's word at temperature T is the weighted mean of its members' probabilities at that T; `mse` takes the mean
 of their outputs. "Labelled items" are those that have a label: others count for nothing in such a term.
 
-Left out, the objective is what `GET /schemas/job` says it is; on unlabelled data it is `kl` alone. The control, the
-same student without a teacher, minimises `cross_entropy` with the student's own `label_smoothing`, from the same first
-weights, on the same batches in the same order.
+Left out, the objective is what `GET /schemas/job` says it is; on unlabelled data it is what is left of that without the
+terms of labels. The control, the same student without a teacher, minimises the objective's own terms of labels, else
+the usual one of its task (`cross_entropy`, `binary_cross_entropy` or `squared_error`), from the same first weights, on
+the same batches in the same order.
 """
 
 RAMPS = """\
@@ -80,8 +81,11 @@ def section(term: type[BaseTerm]) -> str:
     about = getattr(term, "about", None)
     if about is None or not all(about) or not term.__doc__:
         raise ValueError(f"{term.__name__} needs a docstring, and `about` with all four of its parts")
-    shared = set(_shared())
-    own = {name: field for name, field in _fields(term).items() if name not in shared}
+    shared = _shared()
+    own = {
+        name: field for name, field in _fields(term).items()
+        if name not in shared or field.get("default") != shared[name].get("default")
+    }
     lines = [
         f"### `{kind(term)}`", "",
         term.__doc__, "",

@@ -1,6 +1,6 @@
 """A report in words: the sentences and numbers that page, model card and terminal share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import sqrt
 from typing import NamedTuple
 
@@ -36,6 +36,12 @@ def four(value: float | None) -> str:
 def value(number: float) -> str:
     """A number in any unit: `0.01235`, `12.35`, `212,345.6`."""
     return f"{number:,.1f}" if abs(number) >= 1000 else f"{number:.4g}"  # noqa: PLR2004 - four digits are enough
+
+
+def measured(values: Sequence[float]) -> str:
+    """What a benchmark gave: `0.981 (0.9801 to 0.9818)` of several seeds."""
+    mean = value(sum(values) / len(values))
+    return mean if len(values) == 1 else f"{mean} ({value(min(values))} to {value(max(values))})"
 
 
 def size(num_bytes: float | None) -> str:

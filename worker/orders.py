@@ -42,7 +42,7 @@ class Order(BaseModel):
     scratch: Path = Field(description="The folder that the attempt may write to.")
     log: Path = Field(description="Where stdout and stderr go.")
     checkpoint: Path | None = Field(description="What to resume from.")
-    device: str = Field(description="cpu, or cuda:N.")
+    device: str = Field(description="cpu, or cuda:N; several with commas between them.")
     threads: int = Field(ge=1, description="For every library that computes.")
     engine: str = Field(description="Module whose `run` is called.")
     code_version: str = Field(description="Digest of the supervisor's code; the trainer's must be the same.")

@@ -6,6 +6,7 @@ import os
 import shutil
 import stat
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +16,8 @@ from worker.orders import ProtocolError
 
 HEAD_BYTES = 64 * 1024
 TAIL_BYTES = 192 * 1024
+_LEAVE_SECONDS = 10.0
+_LOOK_SECONDS = 0.01
 _GAP = "\n[... {} bytes left out ...]\n"
 
 log = logging.getLogger(__name__)
@@ -69,6 +72,7 @@ def attempt_folder(root: Path, name: str) -> Iterator[tuple[Path, TrainerLog]]:
         yield folder, printed
     finally:
         printed.close()
+        _await_others(descriptor, folder)
         _remove(folder)
         os.close(descriptor)
 
@@ -141,6 +145,17 @@ def _make_locked(folder: Path) -> int:
             if folder.exists():
                 return descriptor
             os.close(descriptor)
+
+
+def _await_others(descriptor: int, folder: Path) -> None:
+    """Wait until nobody else holds the folder: processes that die with the trainer may take a moment."""
+    deadline = time.monotonic() + _LEAVE_SECONDS
+    while time.monotonic() < deadline:
+        with suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        time.sleep(_LOOK_SECONDS)
+    log.warning("scratch: somebody still holds %s", folder)
 
 
 def _remove(folder: Path) -> None:

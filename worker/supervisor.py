@@ -42,6 +42,7 @@ from worker.lending import Lender
 from worker.orders import Order, ProtocolError, Word
 from worker.recorder import Inbox
 from worker.scratch import attempt_folder
+from worker.slots import Slots
 from worker.staging import Input
 from worker.version import CODE_VERSION
 from worker.workshop import Workshop
@@ -68,32 +69,51 @@ def serve(shop: Workshop, rung: str) -> None:
     of_plans = [queue.plans_of(name) for name in shop.settings.queues]
     slots, served = (shop.plans, of_plans) if rung in of_plans else (shop.devices, shop.settings.queues)
     queues = sorted(served, key=lambda name: name != rung)
-    while not shop.draining.is_set() and (held := slots.take()) is not None:
-        has_run = was_called = False
-        try:
-            has_run = _run_next(shop, queues, held[0])
-        finally:
-            was_called = slots.release(held)
-        if not (has_run or was_called):
-            return
+    try:
+        while not shop.draining.is_set() and _run_next(shop, queues, slots):
+            pass
+    except OUTAGES as error:
+        log.warning("no job was claimed: %s", error)
 
 
-def _run_next(shop: Workshop, queues: Sequence[str], slot: int) -> bool:
-    """Run the best queued job, if there is one."""
+def _run_next(shop: Workshop, queues: Sequence[str], slots: Slots) -> bool:
+    """Run the best queued job; False when there is none, or when it takes more slots than are free.
+
+    Then nothing narrower is taken either, for as long as that job waits: what others release adds up to what it takes.
+    """
     for name in queues:
-        try:
-            claim = life.claim(
-                shop.db, queues=[name], worker=shop.name, lease_seconds=shop.settings.lease_seconds
-            )
-        except OUTAGES as error:
-            log.warning("no job was claimed: %s", error)
+        width = life.next_width(shop.db, queues=[name], max_devices=slots.num)
+        if width is None:
+            continue
+        held = slots.take(width)
+        if held is None:
             return False
-        if claim is not None:
-            supervise(shop, claim, _device(name, slot))
-            if shop.draining.is_set():
-                queue.ring(shop.settings.broker_url, name, claim.job_id)
-            return True
+        try:
+            _run(shop, name, held)
+        finally:
+            slots.release(held)
+        _call(shop, len(held) - 1)
+        return True
     return False
+
+
+def _call(shop: Workshop, num_others: int) -> None:
+    """Ring for so many more queued jobs: one thread held several slots, and looks for one job now."""
+    if num_others:
+        for job_id, name in life.take_rings(shop.db, older_than_seconds=0, limit=num_others):
+            queue.ring(shop.settings.broker_url, name, job_id)
+
+
+def _run(shop: Workshop, name: str, held: tuple[int, ...]) -> None:
+    """Run the best queued job that takes just these slots, if another worker has not been quicker."""
+    claim = life.claim(
+        shop.db, queues=[name], worker=shop.name, lease_seconds=shop.settings.lease_seconds, num_devices=len(held)
+    )
+    if claim is None:
+        return
+    supervise(shop, claim, ",".join(_device(name, slot) for slot in held))
+    if shop.draining.is_set():
+        queue.ring(shop.settings.broker_url, name, claim.job_id)
 
 
 def _device(name: str, slot: int) -> str:

@@ -16,6 +16,7 @@ from stillhouse.contract.failures import (
     UnknownArtifactError,
     WrongArtifactKindError,
 )
+from stillhouse.contract.recipes import told_where_sent
 from stillhouse.contract.spec import (
     Architecture,
     CheckpointTeacher,
@@ -53,6 +54,11 @@ class _Network:
 
 def check(spec: JobSpec, stored: Mapping[str, Stored]) -> None:
     """Raise the failure that names what cannot work. `stored` holds the owner's artifacts by id."""
+    with told_where_sent(spec):
+        _check(spec, stored)
+
+
+def _check(spec: JobSpec, stored: Mapping[str, Stored]) -> None:
     for pointer, artifact_id in spec.artifacts().items():
         _check_artifact(spec, pointer, artifact_id, stored)
     shape = check_data(spec, stored)
@@ -218,7 +224,7 @@ def _check_augmentation(spec: JobSpec, shape: Shape) -> None:
     known = [length or 0 for length in shape or ()]
     if shape is None or (None in shape and len(shape) > 1):  # no header tells it: preflight looks
         return
-    trainings = {"/training": spec.training}
+    trainings = {"/training": spec.effective_training}
     if spec.teacher.kind == "train":
         trainings["/teacher/training"] = spec.teacher.training
     for pointer, training in trainings.items():

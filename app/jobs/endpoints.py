@@ -19,7 +19,7 @@ from app.http.problems import declared
 from app.idempotency import service as idempotency
 from app.jobs import service
 from app.jobs.models import JobRow
-from app.jobs.schemas import attempt_log, job_resource
+from app.jobs.schemas import applied_recipe, attempt_log, job_resource
 from app.jobs.spec_reading import SentSpec, read_spec
 from app.jobs.submission import SPEC_BODY, SPEC_FAILURES, SpecBodyOf, admit
 from app.queue import queue_of, ring
@@ -35,6 +35,7 @@ from stillhouse.contract.failures import (
     RangeNotSatisfiableError,
     UnauthenticatedError,
 )
+from stillhouse.contract.recipes import applied
 from stillhouse.contract.report import Report
 from stillhouse.contract.resources import AttemptLog, Job, MetricSeries, ModelFormat, Page
 from stillhouse.contract.status import TERMINAL, Status
@@ -94,7 +95,9 @@ def _enqueue(parts: Parts, caller: Caller, sent: SentSpec, idempotency_key: str 
     with parts.db.writing() as session:
         row = service.submit(session, owner=caller.owner, spec=sent.spec, raw=sent.raw, queue=queue)
         place = service.queue_place(session, row)
-        job = job_resource(row, stalled_seconds=parts.settings.stalled_seconds, place=place).model_dump(mode="json")
+        job = job_resource(
+            row, stalled_seconds=parts.settings.stalled_seconds, place=place, recipe=applied(sent.spec)
+        ).model_dump(mode="json")
         if idempotency_key is not None:
             idempotency.finish(
                 session, owner=caller.owner, key=idempotency_key, status_code=HTTPStatus.ACCEPTED, response=job
@@ -140,7 +143,7 @@ def show_job(caller: CallerOf, parts: PartsOf, job_id: str) -> Job:
 def _full(parts: Parts, session: Session, row: JobRow) -> Job:
     return job_resource(
         row, stalled_seconds=parts.settings.stalled_seconds, files=service.files(session, row.id),
-        place=service.queue_place(session, row),
+        place=service.queue_place(session, row), recipe=applied_recipe(row),
     )
 
 

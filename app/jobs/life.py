@@ -64,14 +64,26 @@ class Claim:
     checkpoint: str | None
 
 
-def claim(db: Database, *, queues: Iterable[str], worker: str, lease_seconds: float) -> Claim | None:
-    """Take the best queued job of these queues, or None when there is none."""
+def next_width(db: Database, *, queues: Iterable[str], max_devices: int) -> int | None:
+    """How many devices the best queued job takes, of those that take no more than these; None when there is none.
+
+    To be asked before a claim: whoever has not as many free takes nothing else meanwhile, or wide jobs would wait
+    behind narrow ones for ever.
+    """
+    with db.reading() as session:
+        return session.scalars(queries.next_width(queues, max_devices)).one_or_none()
+
+
+def claim(
+    db: Database, *, queues: Iterable[str], worker: str, lease_seconds: float, num_devices: int = 1
+) -> Claim | None:
+    """Take the best queued job of these queues that takes just so many devices, or None when there is none."""
     queues = list(queues)
     while True:
         with db.writing() as session:
-            row = session.scalars(queries.next_queued(queues)).one_or_none()
+            row = session.scalars(queries.next_queued(queues, num_devices)).one_or_none()
             if row is None:
-                locked = session.scalars(queries.any_queued(queues)).one_or_none()
+                locked = session.scalars(queries.any_queued(queues, num_devices)).one_or_none()
                 if locked is None:
                     return None
                 # Not everybody who locks a row claims it: wait for this one, holding no other, or two who wait

@@ -36,6 +36,7 @@ class JobRow(Base):
     __table_args__ = (
         CheckConstraint(f"status IN ({', '.join(repr(status.value) for status in Status)})", name="status"),
         CheckConstraint("kind IN ('job', 'plan')", name="kind"),
+        CheckConstraint("num_devices > 0", name="num_devices"),
         Index("ix_jobs_owner_created_at_id", "owner", "created_at", "id"),
         Index("ix_jobs_status_queue", "status", "queue"),
         Index("ix_jobs_status_lease_until", "status", "lease_until"),
@@ -51,6 +52,8 @@ class JobRow(Base):
     spec_version: Mapped[int]
     queue: Mapped[str]
     priority: Mapped[int] = mapped_column(default=0)
+    # Slots of one worker that it takes, all at once.
+    num_devices: Mapped[int] = mapped_column(server_default="1")
     status: Mapped[Status] = mapped_column(StatusType)
     # The fencing token: whoever writes for an older attempt is refused.
     attempt: Mapped[int] = mapped_column(default=0)

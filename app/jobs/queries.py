@@ -101,11 +101,8 @@ def _running_by_owner() -> Subquery:
     )
 
 
-def next_queued(queues: Iterable[str]) -> Select[JobRow]:
-    """The queued job that is to run next: priority, then the owner with the fewest running jobs, then age.
-
-    The row is locked. One that another has locked is passed over.
-    """
+def _best_queued(queues: Iterable[str]) -> Select[JobRow]:
+    """The queued job that is to run next: priority, then the owner with the fewest running jobs, then age."""
     running = _running_by_owner()
     return (
         select(JobRow)
@@ -115,13 +112,28 @@ def next_queued(queues: Iterable[str]) -> Select[JobRow]:
             JobRow.priority.desc(), func.coalesce(running.c.num_running, 0), JobRow.created_at, JobRow.id,
         )
         .limit(1)
-        .with_for_update(of=JobRow, skip_locked=True)
     )
 
 
-def any_queued(queues: Iterable[str]) -> Select[str]:
-    """Id of a queued job, locked by another or not."""
-    return select(JobRow.id).where(JobRow.status == Status.QUEUED, JobRow.queue.in_(list(queues))).limit(1)
+def next_width(queues: Iterable[str], max_devices: int) -> Select[int]:
+    """How many devices the job takes that is to run next, of those that take no more than these."""
+    return _best_queued(queues).where(JobRow.num_devices <= max_devices).with_only_columns(JobRow.num_devices)
+
+
+def next_queued(queues: Iterable[str], num_devices: int) -> Select[JobRow]:
+    """The queued job that is to run next, of those that take just so many devices.
+
+    The row is locked. One that another has locked is passed over.
+    """
+    of_width = _best_queued(queues).where(JobRow.num_devices == num_devices)
+    return of_width.with_for_update(of=JobRow, skip_locked=True)
+
+
+def any_queued(queues: Iterable[str], num_devices: int) -> Select[str]:
+    """Id of a queued job that takes just so many devices, locked by another or not."""
+    return select(JobRow.id).where(
+        JobRow.status == Status.QUEUED, JobRow.queue.in_(list(queues)), JobRow.num_devices == num_devices
+    ).limit(1)
 
 
 def still_queued(job_id: str) -> Select[JobRow]:

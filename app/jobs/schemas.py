@@ -1,20 +1,26 @@
 """Jobs as the API tells them."""
 
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+
+from pydantic import ValidationError
 
 from app.artifacts.models import ArtifactRow
 from app.jobs.models import JobAttemptRow, JobRow
 from stillhouse.contract.failures import Failure
+from stillhouse.contract.recipes import applied
+from stillhouse.contract.report import AppliedRecipe
 from stillhouse.contract.resources import AttemptLog, Job, JobFile, Progress, QueuePlace
+from stillhouse.contract.spec import JobSpec
 from stillhouse.contract.status import ACTIONS, LEASED, TERMINAL
 
 
 def job_resource(
     row: JobRow, *, stalled_seconds: float, files: Mapping[str, ArtifactRow] | None = None,
-    place: QueuePlace | None = None,
+    place: QueuePlace | None = None, recipe: AppliedRecipe | None = None,
 ) -> Job:
-    """The job for its owner. `files` and `place` are left out of lists."""
+    """The job for its owner. `files`, `place` and `recipe` are left out of lists."""
     return Job(
         id=row.id, name=row.name, labels=row.labels, status=row.status, terminal=row.status in TERMINAL,
         phase=row.phase, stalled=_is_stalled(row, stalled_seconds), attempt=row.attempt, losses=row.losses,
@@ -22,9 +28,23 @@ def job_resource(
         error=None if row.error is None else Failure.model_validate(row.error),
         allowed_actions=sorted(ACTIONS[row.status]),
         files=[_job_file(role, artifact) for role, artifact in (files or {}).items()],
-        spec=row.spec, seed=row.spec.get("seed", 0), created_at=row.created_at, started_at=row.started_at,
-        finished_at=row.finished_at, last_event_at=row.last_event_at,
+        spec=row.spec, recipe=recipe, seed=row.spec.get("seed", 0), created_at=row.created_at,
+        started_at=row.started_at, finished_at=row.finished_at, last_event_at=row.last_event_at,
     )
+
+
+def applied_recipe(row: JobRow) -> AppliedRecipe | None:
+    """What the job's recipe came to, as its report tells it; before there is one, as a worker of today would take it.
+
+    None where neither tells: a spec of another version of the service.
+    """
+    if row.report is not None:
+        told = row.report.get("recipe")
+        return None if told is None else AppliedRecipe.model_validate(told)
+    try:
+        return applied(JobSpec.model_validate_json(json.dumps(row.spec)))
+    except ValidationError:
+        return None
 
 
 def _is_stalled(row: JobRow, seconds: float) -> bool:

@@ -32,8 +32,9 @@ def submit(
         insert(JobRow)
         .values(
             id=new_id(kind), kind=kind, owner=owner, name=spec.name, labels=spec.labels, spec=raw,
-            spec_version=spec.version, queue=queue, status=Status.QUEUED, last_seq=1, queued_at=now(), rung_at=now(),
-            last_event_at=now(),
+            spec_version=spec.version, queue=queue,
+            num_devices=spec.devices if kind == "job" else 1,  # preflight alone runs in one process
+            status=Status.QUEUED, last_seq=1, queued_at=now(), rung_at=now(), last_event_at=now(),
         )
         .returning(JobRow)
     ).one()
@@ -121,7 +122,15 @@ def queue_place(session: Session, job: JobRow) -> QueuePlace | None:
     num_before = session.scalars(queries.queued_before(
         job.queue, owner=job.owner, kind=job.kind, priority=job.priority, created_at=job.created_at, job_id=job.id
     )).one()
-    reason = "waits for a worker's plan slot" if job.kind == "plan" else f"waits for a free {job.queue} worker"
+    reason = _awaited(job)
     if num_before:
         reason = f"{num_before} queued before it; {reason}"
     return QueuePlace(position=num_before + 1, reason=reason)
+
+
+def _awaited(job: JobRow) -> str:
+    if job.kind == "plan":
+        return "waits for a worker's plan slot"
+    if job.num_devices == 1:
+        return f"waits for a free {job.queue} worker"
+    return f"waits for a {job.queue} worker with {job.num_devices} slots, all free at once"

@@ -14,7 +14,8 @@ from stillhouse.cli.shorthand import student as student_section
 from stillhouse.cli.transfers import transfer_bar
 from stillhouse.client import Client
 from stillhouse.client.api import as_sent
-from stillhouse.contract.spec import usual_objective
+from stillhouse.contract.spec import RecipeName
+from stillhouse.contract.spec.recipe import recipe_of
 from stillhouse.contract.spec.term import TaskKind, TemperatureTerm
 
 Name = Annotated[str | None, typer.Option(help="A name for people.")]
@@ -30,6 +31,9 @@ TeacherArchitecture = Annotated[
     str | None, typer.Option(help="Like --student, for a checkpoint that does not tell its architecture.")
 ]
 Task = Annotated[TaskKind | None, typer.Option(help="What the model is for; classification when left out.")]
+Recipe = Annotated[RecipeName | None, typer.Option(
+    help="Terms and training settings by name, as `stillhouse recipes` lists them; the task's usual one when left out."
+)]
 Epochs = Annotated[int | None, typer.Option(min=1, help="Passes over the training split.")]
 Temperature = Annotated[float | None, typer.Option(help="Temperature of the soft labels.")]
 Seed = Annotated[int | None, typer.Option(min=0, help="Seed of everything random.")]
@@ -37,6 +41,7 @@ NoControl = Annotated[
     bool, typer.Option("--no-control", help="Do not train the same student without the teacher for comparison.")
 ]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or auto.")]
+Devices = Annotated[int | None, typer.Option(min=1, help="How many of one worker train together; 1 when left out.")]
 
 
 @dataclass(frozen=True)
@@ -62,8 +67,9 @@ class Draft:
 
 def draft(
     *, teacher: str, student: str, data: Path, teacher_architecture: str | None = None, name: str | None = None,
-    label: list[str] | None = None, task: TaskKind | None = None, epochs: int | None = None,
-    temperature: float | None = None, seed: int | None = None, no_control: bool = False, device: str | None = None,
+    label: list[str] | None = None, task: TaskKind | None = None, recipe: RecipeName | None = None,
+    epochs: int | None = None, temperature: float | None = None, seed: int | None = None, no_control: bool = False,
+    device: str | None = None, devices: int | None = None,
 ) -> Draft:
     """Check what can be checked before anything is sent; UsageError says what to write instead."""
     if not is_artifact_id(teacher) and not Path(teacher).is_file():
@@ -73,9 +79,11 @@ def draft(
     found = data_files(data)
     rest = {
         "name": name, "labels": labels(label or []) or None, "student": student_section(student),
-        "task": {"kind": task} if task else None,
-        "training": {"epochs": epochs} if epochs else None, "objective": _objective(temperature, task, found),
+        "task": {"kind": task} if task else None, "recipe": recipe,
+        "training": {"epochs": epochs} if epochs else None,
+        "objective": _objective(temperature, task or "classification", recipe, found),
         "seed": seed, "control": False if no_control else None, "device": device,
+        "devices": devices,
     }
     return Draft(
         teacher, architecture(teacher_architecture) if teacher_architecture else None, found,
@@ -83,17 +91,18 @@ def draft(
     )
 
 
-def _objective(temperature: float | None, task: TaskKind | None, data: DataFiles) -> dict[str, Any] | None:
-    """The service's default objective at another temperature."""
+def _objective(
+    temperature: float | None, task: TaskKind, recipe: RecipeName | None, data: DataFiles
+) -> dict[str, Any] | None:
+    """The recipe's objective at another temperature."""
     if temperature is None:
         return None
-    kind = task or "classification"
-    usual = usual_objective(kind, is_labelled=bool(data.section["train"].get("labels")))
-    if not any(isinstance(term, TemperatureTerm) for term in usual.terms):
-        raise UsageError(f"--temperature softens probabilities, and {kind} has none; leave it out")
+    chosen = recipe_of(recipe or "auto", task)
+    terms = chosen.objective_for(is_labelled=bool(data.section["train"].get("labels"))).terms
+    if not any(isinstance(term, TemperatureTerm) for term in terms):
+        raise UsageError(f"--temperature softens probabilities, and {task} has none; leave it out")
     return {"terms": [
-        as_sent(term) | ({"temperature": temperature} if isinstance(term, TemperatureTerm) else {})
-        for term in usual.terms
+        as_sent(term) | ({"temperature": temperature} if isinstance(term, TemperatureTerm) else {}) for term in terms
     ]}
 
 

@@ -56,11 +56,13 @@ def submit(
     name: drafting.Name = None,
     label: drafting.Label = None,
     task: drafting.Task = None,
+    recipe: drafting.Recipe = None,
     epochs: drafting.Epochs = None,
     temperature: drafting.Temperature = None,
     seed: drafting.Seed = None,
     no_control: drafting.NoControl = False,
     device: drafting.Device = None,
+    devices: drafting.Devices = None,
     idempotency_key: Annotated[str | None, typer.Option(help="The same key gives the same job, not another.")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Watch the job until it ends.")] = False,
     as_json: Json = False,
@@ -79,8 +81,8 @@ def submit(
         if file is None and teacher is not None and data is not None:
             spec = drafting.draft(
                 teacher=teacher, student=student, data=data, teacher_architecture=teacher_architecture, name=name,
-                label=label, task=task, epochs=epochs, temperature=temperature, seed=seed, no_control=no_control,
-                device=device,
+                label=label, task=task, recipe=recipe, epochs=epochs, temperature=temperature, seed=seed,
+                no_control=no_control, device=device, devices=devices,
             ).uploaded(client)
         job = client.submit(spec, idempotency_key=idempotency_key)
         print_json(job.job) if as_json else answers().print(job.id)
@@ -277,6 +279,8 @@ def _print_job(job: Job) -> None:
         "job": job.id, "name": escape(job.name or ""), "status": coloured(str(job.status)),
         "progress": stage(job), "left": duration(job.progress.eta_seconds) if job.progress.eta_seconds else "",
         "waits because": escape(job.queue.reason) if job.queue else "",
+        "recipe": escape(", ".join([job.recipe.name, *(f"but {pointer}" for pointer in job.recipe.overrides)]))
+        if job.recipe else "",
         "labels": escape(", ".join(f"{key}={value}" for key, value in job.labels.items())),
         "attempt": str(job.attempt), "workers lost": str(job.losses) if job.losses else "",
         "created": age(job.created_at), "finished": age(job.finished_at) if job.finished_at else "",

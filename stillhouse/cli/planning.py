@@ -33,11 +33,13 @@ def plan(
     teacher_architecture: drafting.TeacherArchitecture = None,
     name: drafting.Name = None,
     label: drafting.Label = None,
+    recipe: drafting.Recipe = None,
     epochs: drafting.Epochs = None,
     temperature: drafting.Temperature = None,
     seed: drafting.Seed = None,
     no_control: drafting.NoControl = False,
     device: drafting.Device = None,
+    devices: drafting.Devices = None,
     as_json: Json = False,
     url: Url = None,
     key: Key = None,
@@ -50,7 +52,8 @@ def plan(
     else:
         draft = drafting.draft(
             teacher=target, student=student, data=data, teacher_architecture=teacher_architecture, name=name,
-            label=label, epochs=epochs, temperature=temperature, seed=seed, no_control=no_control, device=device,
+            label=label, recipe=recipe, epochs=epochs, temperature=temperature, seed=seed, no_control=no_control,
+            device=device, devices=devices,
         )
     with connected(url, key) as client:
         if draft is not None:
@@ -99,6 +102,8 @@ def _facts(made: Plan) -> Iterator[tuple[str, str]]:
     yield "data", f"{data.task} on {data.input_shape}, {wording.count(data.num_classes)} classes"
     for split in data.splits:
         yield split.name, _split(split)
+    if made.recipe is not None:
+        yield "recipe", ", ".join([made.recipe.name, *(f"but {pointer}" for pointer in made.recipe.overrides)])
     for term in made.terms:
         share = wording.percent(term.gradient_share, 0)
         yield term.name, f"{wording.decimal(term.value)} on the first batch, {share} of the gradient"

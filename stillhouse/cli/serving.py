@@ -50,11 +50,13 @@ def distill(
     name: drafting.Name = None,
     label: drafting.Label = None,
     task: drafting.Task = None,
+    recipe: drafting.Recipe = None,
     epochs: drafting.Epochs = None,
     temperature: drafting.Temperature = None,
     seed: drafting.Seed = None,
     no_control: drafting.NoControl = False,
     device: drafting.Device = None,
+    devices: drafting.Devices = None,
     home: Home = None,
     url: Url = None,
     key: Key = None,
@@ -65,7 +67,8 @@ def distill(
     """
     draft = drafting.draft(
         teacher=teacher, student=student, data=data, teacher_architecture=teacher_architecture, name=name, label=label,
-        task=task, epochs=epochs, temperature=temperature, seed=seed, no_control=no_control, device=device,
+        task=task, recipe=recipe, epochs=epochs, temperature=temperature, seed=seed, no_control=no_control,
+        device=device, devices=devices,
     )
     with signals_interrupt(), _some_service(url, key, home) as (client, is_ours):
         job = client.submit(draft.uploaded(client))

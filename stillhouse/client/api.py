@@ -21,6 +21,7 @@ from stillhouse.contract.resources import (
     Artifact,
     CreatedApiKey,
     Job,
+    ListedRecipe,
     Page,
     Planning,
     Resource,
@@ -138,6 +139,12 @@ class Client:
         """Every job that fits, newest first."""
         labels = [f"{key}:{value}" for key, value in (label or {}).items()]
         return self._pages(Job, "/jobs", {"status": status, "name": name, "label": labels or None})
+
+    # Recipes
+
+    def recipes(self) -> list[ListedRecipe]:
+        """Every recipe that a spec may name, with what was measured of it."""
+        return list(self._pages(ListedRecipe, "/recipes", {}))
 
     # Keys
 

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from stillhouse.contract.report import Environment, SplitSize
+from stillhouse.contract.report import AppliedRecipe, Environment, SplitSize
 
 # Classes and channels that a plan lists one by one.
 MAX_LISTED = 100
@@ -152,6 +152,7 @@ class Plan(_Part):
     teacher: ModelCost | None = Field(description="Null where the teacher is no torch module.")
     student: ModelCost
     data: PlannedData
+    recipe: AppliedRecipe | None = Field(default=None, description="What would be trained.")
     terms: list[PlannedTerm] = Field(description="Terms with a weight above 0.")
     soft_labels: SoftLabels
     numerics: Numerics

@@ -1,6 +1,7 @@
 """The report: what the compressed model kept, and how that was measured."""
 
 from datetime import datetime
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -172,6 +173,18 @@ class Environment(_Part):
     versions: dict[str, str]
 
 
+class AppliedRecipe(_Part):
+    """What a job's recipe and the spec's own words came to. Sections are as a job spec writes them."""
+
+    name: str = Field(description="The recipe; where the spec says `auto`, what it chose.")
+    overrides: list[str] = Field(
+        default=[], description="JSON pointers of what the spec gave itself of what a recipe settles."
+    )
+    objective: dict[str, Any] = Field(description="The terms that the student minimises.")
+    training: dict[str, Any] = Field(description="How the student is trained, every field.")
+    soft_labels: dict[str, Any] = Field(description="When the teacher is asked, as it was asked for.")
+
+
 class Report(_Part):
     """What the compressed model kept."""
 
@@ -204,6 +217,7 @@ class Report(_Part):
     splits: list[SplitSize]
     label_names: list[str] = Field(description="Of the outputs; empty where they have none, as an embedding's.")
     seed: int
+    recipe: AppliedRecipe | None = Field(default=None, description="What was trained; null in reports of before.")
     parity: list[Parity]
     curves: list[Curve]
     phase_seconds: dict[str, float]

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from stillhouse.contract.failures import Blame, Failure, FieldError
 from stillhouse.contract.plan import Plan
+from stillhouse.contract.report import AppliedRecipe
 from stillhouse.contract.status import TERMINAL, Action, Phase, Status
 
 ArtifactKind = Literal["teacher", "data", "model", "state", "soft_labels"]
@@ -78,6 +79,9 @@ class Job(Resource):
     allowed_actions: list[Action | str] = []
     files: list[JobFile] = []
     spec: dict[str, Any] = Field(default={}, description="As it was sent.")
+    recipe: AppliedRecipe | None = Field(
+        default=None, description="What its recipe came to: of an ended job what was trained. Null in lists."
+    )
     seed: int = 0
     created_at: datetime
     started_at: datetime | None = Field(default=None, description="When a worker first began it.")
@@ -108,6 +112,37 @@ class Planning(Resource):
     created_at: datetime
     started_at: datetime | None = Field(default=None, description="When a worker first began it.")
     finished_at: datetime | None = None
+
+
+class Figure(Resource):
+    """A measured value."""
+
+    name: str = Field(description="What it is, and in which unit.")
+    values: list[float] = Field(description="One for each seed, or the one value.")
+
+
+class Evidence(Resource):
+    """What one of the project's own benchmarks measured of a recipe."""
+
+    benchmark: str = Field(description="Runs again as `python -m benchmarks.NAME`.")
+    what: str = Field(description="Models, data, score and split.")
+    file: str = Field(description="Where the figures lie in the repository, with the machine that gave them.")
+    date: str
+    seeds: list[int] = []
+    figures: list[Figure] = []
+
+
+class ListedRecipe(Resource):
+    """A recipe: terms and training settings that belong together. Sections are as a job spec writes them."""
+
+    name: str
+    tasks: list[str] = Field(description="Tasks that it is for.")
+    chosen_for: list[str] = Field(default=[], description="Tasks for which `auto` chooses it.")
+    when: str = Field(description="When to use it.")
+    objective: dict[str, Any] = Field(description="Of labelled data; terms of labels are left out on others.")
+    training: dict[str, Any] = Field(description="Every field, also those that are at the job spec's defaults.")
+    soft_labels: dict[str, Any] | None = Field(default=None, description="Null leaves them to the job spec.")
+    evidence: list[Evidence] = Field(default=[], description="What was measured; empty where nothing was yet.")
 
 
 class Artifact(Resource):

@@ -77,6 +77,26 @@ def test_jobs_of_the_release_before_stay_jobs_and_plans_never_become_any(empty_u
     database.dispose()
 
 
+def test_jobs_of_the_release_before_take_one_device(empty_url: str) -> None:
+    migrate.upgrade(empty_url, "0003")
+    database = Database(empty_url)
+    with database.writing() as session:
+        session.execute(text(
+            "INSERT INTO jobs (id, owner, labels, spec, spec_version, queue, priority, status, attempt, losses, "
+            "last_seq, created_at, percent, latest_metrics) VALUES ('job_1', 'ann', '{}', '{}', 1, 'cpu', 0, "
+            "'queued', 0, 0, 1, '2030-01-01 00:00:00.000000', 0, '{}')"
+        ))
+    migrate.upgrade(empty_url)
+    with database.writing() as session:
+        assert session.execute(text("SELECT num_devices FROM jobs")).scalar() == 1
+        with pytest.raises(IntegrityError), session.begin_nested():
+            session.execute(text("UPDATE jobs SET num_devices = 0"))
+    migrate.downgrade(empty_url, "0003")
+    with database.reading() as session:
+        assert session.execute(text("SELECT id FROM jobs")).scalar() == "job_1"
+    database.dispose()
+
+
 def test_many_may_upgrade_one_sqlite_file_at_once(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/empty.db"
     # Processes: Alembic keeps its context in globals.

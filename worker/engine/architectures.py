@@ -76,17 +76,20 @@ def check_input_shape(architecture: Architecture, input_shape: Sequence[int], pa
         )
 
 
-def check_batch(architecture: Architecture, training: Training, num_samples: int, param: str) -> None:
+def check_batch(
+    architecture: Architecture, training: Training, num_samples: int, param: str, num_ranks: int = 1
+) -> None:
     """Raise InvalidSpecError for batch normalisation over batches of one, which have no spread to measure.
 
-    `architecture` is complete.
+    `architecture` is complete; `num_ranks` processes share each batch.
     """
-    if min(training.batch_size, num_samples) > 1:
+    if min(training.batch_size, num_samples) > num_ranks:
         return
     model = outlined(architecture)
     if any(isinstance(module, _BatchNorm) for module in model.modules()):
         raise InvalidSpecError(
-            "batch normalisation needs at least 2 samples per step", param=f"{param}/batch_size"
+            f"batch normalisation needs at least 2 samples per step{' on each device' if num_ranks > 1 else ''}",
+            param=f"{param}/batch_size",
         )
 
 

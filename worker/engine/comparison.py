@@ -1,11 +1,12 @@
 """Teacher, student and control side by side, for the report."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from stillhouse.contract.recipes import applied
 from stillhouse.contract.report import Curve, Report, Scores, Selection, Subject
 from stillhouse.contract.spec import Architecture, JobSpec
 from stillhouse.contract.status import Phase
@@ -15,6 +16,7 @@ from worker.engine.checkpoint import Keeper
 from worker.engine.course import predict
 from worker.engine.data import Part
 from worker.engine.export import measure_latency
+from worker.engine.export.latency import NUM_THREADS
 from worker.engine.feed import normalized_chunks
 from worker.engine.numerics import Numerics
 from worker.engine.prepared import Prepared
@@ -52,6 +54,7 @@ class Comparison:
             splits=[part.size() for part in dataset.parts],
             label_names=self.prepared.label_names,
             seed=self.spec.seed,
+            recipe=applied(self.spec),
             curves=curves(self.trainings),
             phase_seconds={phase.value: round(seconds, 3) for phase, seconds in phase_seconds.items()},
             num_train_samples_seen=self.trainings[Phase.DISTILLING].step * self.prepared.batch_size,
@@ -70,7 +73,7 @@ def compare(spec: JobSpec, prepared: Prepared, teacher: Teacher, keeper: Keeper,
         models["teacher"] = teacher.module
     if Phase.CONTROL in trained:
         models["control"] = _selected(trained[Phase.CONTROL], prepared.student.architecture, device)
-    latencies = measure_latency(models, prepared.one_input())
+    latencies = measure_latency(models, prepared.one_input(), passes=_timed_teacher(teacher, prepared))
     states = {"student": trained[Phase.DISTILLING], "control": trained.get(Phase.CONTROL)}
     subjects = [_describe_teacher(teacher, examiner, trained.get(Phase.TEACHER))]
     subjects += [
@@ -78,6 +81,14 @@ def compare(spec: JobSpec, prepared: Prepared, teacher: Teacher, keeper: Keeper,
     ]
     subjects = [subject.model_copy(update={"latency": latencies.get(subject.name)}) for subject in subjects]
     return Comparison(spec, prepared, student, subjects, trained, device)
+
+
+def _timed_teacher(teacher: Teacher, prepared: Prepared) -> dict[str, Callable[[], object]]:
+    """The pass of a teacher that is no torch module, where it has one."""
+    if teacher.module is not None:
+        return {}
+    timed = teacher.timed_pass(prepared.one_sample(), NUM_THREADS)
+    return {"teacher": timed} if timed else {}
 
 
 class _Examiner:

@@ -44,7 +44,7 @@ class Courses:
         self._spec, self._prepared, self._device = spec, prepared, device
         self._dataset = prepared.dataset
         self.learner = prepared.student  # with other weights, once the teacher that it is made of has learned
-        precision = spec.training.precision
+        precision = spec.effective_training.precision
         self.numerics = Numerics("float32" if precision == "auto" else precision, "channels_last", device)
 
     def teacher(self) -> Course:
@@ -71,7 +71,7 @@ class Courses:
         """
         objective = objective or self._spec.effective_objective
         return self._course(
-            Phase.DISTILLING, self.learner, self._spec.training, objective,
+            Phase.DISTILLING, self.learner, self._spec.effective_training, objective,
             metric=self._prepared.metric, seed=self._spec.seed, teacher=teacher, soft_labels=soft_labels,
             answers=answers, num_views=self._prepared.mode.num_views, rehearsed=rehearsed,
         )
@@ -83,7 +83,7 @@ class Courses:
         """
         task = self._prepared.task
         return self._course(
-            Phase.CONTROL, self.learner, self._spec.training,
+            Phase.CONTROL, self.learner, self._spec.effective_training,
             task.hard_objective(self._spec.effective_objective), metric=control_metric(self._spec, task),
             seed=self._spec.seed, soft_labels=soft_labels,
         )
@@ -94,14 +94,15 @@ class Courses:
         exact = [Labelled(part) for part in others]
         if not (num_views := self._prepared.mode.stored_views):
             return exact
-        return [Labelled(train, num_views, self._spec.training.augmentation, is_exact=False), *exact]
+        return [Labelled(train, num_views, self._spec.effective_training.augmentation, is_exact=False), *exact]
 
     def shown(self, split: str, ids: Tensor, view: int) -> Shown:
         """Samples of a split as the teacher labels them: the training split as the student sees it in this view."""
         part = next(part for part in self._dataset.parts if part.name == split)
         given = part.samples.said_softly(ids, self._prepared.num_classes)
         if part is self._dataset.train:
-            return Shown(self._look(self._spec.training.augmentation)(ids.to(self._device), view).images, given)
+            look = self._look(self._spec.effective_training.augmentation)
+            return Shown(look(ids.to(self._device), view).images, given)
         return Shown(part.samples.arranged.index_select(0, ids).to(self._device), given)
 
     def stored(self, views: Sequence[Sequence[Rows]]) -> Answers:

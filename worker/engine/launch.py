@@ -1,7 +1,8 @@
 """Several processes for one job, by torchrun's elastic launcher on this machine.
 
 This process only listens: the first rank writes its events to a named pipe, and reads a file for what is asked of it.
-A rank that dies takes the others with it, and all begin again from the last checkpoint.
+A rank that dies takes the others with it, and all begin again from the last checkpoint. When this process dies, the
+kernel kills them all.
 """
 
 import json
@@ -21,12 +22,20 @@ import worker
 from stillhouse.contract.events import LAST_WORDS, TRAINER_EVENT, TrainerEvent
 from stillhouse.contract.spec import JobSpec
 from stillhouse.contract.status import Request
+from worker.engine.preflight import check_device
+from worker.engine.tether import tethering
 
 EVENTS: Final = "events.pipe"
 REQUEST: Final = "request"
 ORDER: Final = "order.json"
+RENDEZVOUS: Final = "rendezvous"
 MAX_RESTARTS: Final = 3
 LOOK_SECONDS: Final = 0.1
+# torch's TCP stores listen on every interface, ask nobody who they are, and what the launcher reads from its own it
+# unpickles. Files do for one machine.
+_ON_THIS_MACHINE: Final = {
+    "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1", "GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo",
+}
 _BLOCK: Final = 1 << 16
 
 
@@ -47,9 +56,12 @@ def launch(
 ) -> Iterator[TrainerEvent]:
     """The job's events, from as many processes as devices are named with commas between them.
 
-    Raises RuntimeError when the processes end without a last word.
+    They end with the thread that asks for the first event. Raises DeviceUnavailableError, and RuntimeError when the
+    processes end without a last word.
     """
     devices = device.split(",")
+    for each in devices:
+        check_device(each)
     order = RankOrder(
         spec=spec, inputs=dict(inputs), scratch=scratch.absolute(), checkpoint=checkpoint, devices=devices,
         threads=torch.get_num_threads(),
@@ -74,13 +86,14 @@ def launch(
 def _started(order: RankOrder) -> Iterator["subprocess.Popen[bytes]"]:
     """The launcher and its ranks; ended at the end."""
     command = [
-        sys.executable, "-P", "-m", "torch.distributed.run", "--standalone", "--nnodes", "1",
+        sys.executable, "-P", "-m", "worker.engine.agent", "--nnodes", "1",
+        "--rdzv-backend", "c10d", "--rdzv-endpoint", str(order.scratch / RENDEZVOUS), "--rdzv-conf", "store_type=file",
         "--nproc-per-node", str(len(order.devices)), "--max-restarts", str(MAX_RESTARTS), "--module",
         "worker.engine.rank", str(order.scratch / ORDER),
     ]
     environment = {
-        **os.environ, "PYTHONPATH": str(Path(worker.__path__[0]).parent), "OMP_NUM_THREADS": str(order.threads),
-        "TORCHELASTIC_ERROR_FILE": "",
+        **os.environ, **tethering(), "PYTHONPATH": str(Path(worker.__path__[0]).parent),
+        "OMP_NUM_THREADS": str(order.threads), "TORCHELASTIC_ERROR_FILE": "", **_ON_THIS_MACHINE,
     }
     with subprocess.Popen(command, cwd=order.scratch, env=environment, stdin=subprocess.DEVNULL) as ranks:
         try:

@@ -5,11 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from stillhouse.contract.events import Finished, Noted, Planned, Stopped, TrainerEvent
 from stillhouse.contract.failures import OutOfMemoryError
 from stillhouse.contract.lending import LabelStore
+from stillhouse.contract.recipes import applied, told_where_sent
 from stillhouse.contract.spec import DerivedStudent, JobSpec, TrainTeacher
 from stillhouse.contract.status import Phase, Request
 from worker.engine.answers import Answers
@@ -22,7 +22,7 @@ from worker.engine.export import Evaluation, export_bundle
 from worker.engine.launch import launch
 from worker.engine.loop import distill
 from worker.engine.numerics import Numerics
-from worker.engine.plan import make_plan
+from worker.engine.plan import make_plan, tell_ranks
 from worker.engine.preflight import prepare, untrained
 from worker.engine.prepared import Prepared
 from worker.engine.profile import Journey
@@ -32,7 +32,7 @@ from worker.engine.requests import Requested, StopRequestedError
 from worker.engine.softlabels import Desk, LabelFolder, Labelled, join, label_softly, num_chunks
 from worker.engine.state import TrainingState
 from worker.engine.students import begin_student
-from worker.engine.teachers import NetworkTeacher, Teacher, trained_teacher
+from worker.engine.teachers import NetworkTeacher, Teacher, folded, trained_teacher
 from worker.engine.threads import num_threads_for, threads_for
 
 CPU_ALLOCATION_FAILED = "can't allocate memory"
@@ -62,7 +62,7 @@ def run(
 
 def run_alone(job: "Job", checkpoint: Path | None) -> Iterator[TrainerEvent]:
     """Do the job in this process, alone or beside others like it."""
-    yield from _to_its_end(job.run(checkpoint))
+    yield from _to_its_end(job.spec, job.run(checkpoint))
 
 
 def plan(
@@ -77,13 +77,14 @@ def plan(
 
     Raises the StillhouseError that would have failed the job.
     """
-    yield from _to_its_end(Job(spec, inputs, scratch, device=device, requested=requested).plan())
+    yield from _to_its_end(spec, Job(spec, inputs, scratch, device=device, requested=requested).plan())
 
 
-def _to_its_end(events: Iterable[TrainerEvent]) -> Iterator[TrainerEvent]:
+def _to_its_end(spec: JobSpec, events: Iterable[TrainerEvent]) -> Iterator[TrainerEvent]:
     """The events, with a last word also where the engine was stopped; a want of memory gets its name."""
     try:
-        yield from events
+        with told_where_sent(spec):
+            yield from events
     except StopRequestedError as stop:
         yield Stopped(request=stop.request)
     except (MemoryError, torch.OutOfMemoryError) as error:
@@ -106,7 +107,7 @@ class Job:
         self.store: LabelStore = store or LabelFolder(scratch / "soft_labels", inputs)
         self.answers: Answers | None = None
         self.journey = Journey({})
-        seconds = spec.training.checkpoint_seconds
+        seconds = spec.effective_training.checkpoint_seconds
         self.keeper = Keeper(scratch, self.journey, seconds=seconds, device=device, ranks=ranks)
         self.snapshot = Snapshot({}, {})
         self.prepared: Prepared
@@ -122,7 +123,7 @@ class Job:
 
     def train(self, checkpoint: Path | None) -> Iterator[TrainerEvent]:
         """Everything up to the last step: preflight, teacher, soft labels, student and control."""
-        yield from self._preflight(checkpoint)
+        yield from self._preflight(checkpoint, self.ranks.size)
         courses = self.courses
         if isinstance(self.spec.teacher, TrainTeacher):
             yield from self._train(courses.teacher())
@@ -136,7 +137,7 @@ class Job:
 
     def plan(self) -> Iterator[TrainerEvent]:
         """Preflight, and what it found."""
-        yield from self._preflight(None)
+        yield from self._preflight(None, self.spec.devices)  # as this one process can tell of all of them
         if request := self.requested():  # nothing is worth a checkpoint
             raise StopRequestedError(request)
         teacher, expected = self._rehearsing_teacher(), self.journey.expected
@@ -164,18 +165,17 @@ class Job:
         )
         yield Finished(report=exported.report, files=exported.files)
 
-    def _preflight(self, checkpoint: Path | None) -> Iterator[TrainerEvent]:
+    def _preflight(self, checkpoint: Path | None, num_ranks: int) -> Iterator[TrainerEvent]:
         yield self.journey.enter(Phase.PREFLIGHT)
-        self.prepared = prepare(
-            self.spec, self.inputs, self.device, scratch=self.scratch, num_ranks=self.ranks.size
-        )
+        self.prepared = prepare(self.spec, self.inputs, self.device, scratch=self.scratch, num_ranks=num_ranks)
         self.courses = Courses(self.spec, self.prepared, self.device, self.ranks)
         rehearsed = self._rehearsing_teacher()
+        yield _tell_recipe(self.spec)
         yield from self.prepared.notes()
         resumed = self._resume(checkpoint) if checkpoint is not None else None
         yield from self._choose_numerics(rehearsed)
-        if self.ranks.size > 1:
-            yield _tell_ranks(self.courses.student(rehearsed, {}, rehearsed=True), self.ranks)
+        if num_ranks > 1:
+            yield tell_ranks(self.courses.student(rehearsed, {}, rehearsed=True), num_ranks)
         self.journey.expected = rehearse(self.spec, self.prepared, self.courses, rehearsed, self.device)
         if self.snapshot.facts:
             self.journey.resume(self.snapshot.expected, self.snapshot.spent)
@@ -246,7 +246,7 @@ class Job:
         labelled = courses.labelled()
         expected = self.journey.expected.get(Phase.SOFT_LABELS, 0.0)
         desk = Desk(
-            self.teacher, self.teacher.module if isinstance(self.spec.teacher, TrainTeacher) else None,
+            folded(self.teacher), self.teacher.module if isinstance(self.spec.teacher, TrainTeacher) else None,
             courses.shown, self.store, self.scratch, self.device, expected / max(1, num_chunks(labelled)),
             # Each process has its own share here, and the first one's end is the end of all.
             self.requested if self.ranks.is_first else lambda: None, self.keeper, self.journey,
@@ -271,6 +271,12 @@ class Job:
             raise StopRequestedError(request)
 
 
+def _tell_recipe(spec: JobSpec) -> Noted:
+    recipe = applied(spec)
+    own = f"; the spec gives {', '.join(recipe.overrides)} itself" if recipe.overrides else ""
+    return Noted(code="recipe", message=f"Recipe {recipe.name}{own}.", data=recipe.model_dump(mode="json"))
+
+
 def _tell_numerics(numerics: Numerics, tried: Mapping[Numerics, float]) -> Noted:
     seconds = {f"{way.precision}, {way.memory_format}": took for way, took in tried.items()}
     listed = ", ".join(f"{what}: {1000 * took:.1f} ms" for what, took in seconds.items())
@@ -279,23 +285,6 @@ def _tell_numerics(numerics: Numerics, tried: Mapping[Numerics, float]) -> Noted
         message=f"The student computes in {numerics.precision}, images in memory {numerics.memory_format}; a step took "
         f"{listed}.",
         data={**numerics.facts(), "seconds_per_step": seconds},
-    )
-
-
-def _tell_ranks(course: Course, ranks: Ranks) -> Noted:
-    """What of the training looks at one process's share of a batch alone."""
-    apart = [f"the term {name}" for name in course.loss.relational_names]
-    modules = build_fitted(course.learner.architecture, "cpu").modules()
-    if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in modules):  # noqa: SLF001 - no public base
-        apart.append("batch normalisation")
-    if course.loss.needs_labels and course.is_partly_labelled:
-        apart.append("the mean over labelled samples")
-    share = course.batches.batch_size // ranks.size
-    looks = "look" if len(apart) > 1 else "looks"
-    what = f" {', '.join(apart)} {looks} at each device's {share} alone." if apart else ""
-    return Noted(
-        code="ranks", message=f"{ranks.size} devices share each batch of {course.batches.batch_size} samples.{what}",
-        data={"num_devices": ranks.size, "per_device": apart},
     )
 
 

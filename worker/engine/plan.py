@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
+from stillhouse.contract.events import Noted
 from stillhouse.contract.plan import (
     MAX_LISTED,
     Alternative,
@@ -24,9 +25,11 @@ from stillhouse.contract.plan import (
     TimeNeeds,
 )
 from stillhouse.contract.plan import Numerics as PlannedNumerics
+from stillhouse.contract.recipes import applied
 from stillhouse.contract.spec import JobSpec, Objective, Term, TrainTeacher
 from stillhouse.contract.status import Phase
 from stillhouse.models import count_parameters, describe
+from worker.engine.architectures import build_fitted
 from worker.engine.course import Course
 from worker.engine.courses import Courses
 from worker.engine.data import Dataset, Part
@@ -70,6 +73,7 @@ def make_plan(
         teacher=None if module is None else model_cost(module, teacher.description, sample),
         student=model_cost(state.model, _in_short(prepared), course.numerics.inputs(sample)),
         data=_data(prepared),
+        recipe=applied(spec),
         terms=rehearsal.terms,
         soft_labels=_soft_labels(prepared.mode),
         numerics=_numerics(courses.numerics, tried, state.model),
@@ -77,7 +81,7 @@ def make_plan(
         seconds=_seconds(course, expected),
         batch_size=prepared.batch_size,
         environment=environment(device),
-        notes=list(_notes(spec, prepared, memory)),
+        notes=list(_notes(spec, prepared, memory, course)),
     )
 
 
@@ -98,6 +102,23 @@ def rehearse(course: Course, state: TrainingState, objective: Objective) -> Rehe
             for term, value, share in zip(objective.active, values[1:], shares, strict=True)
         ],
         activation_bytes=sum(kept.values()),
+    )
+
+
+def tell_ranks(course: Course, num_ranks: int) -> Noted:
+    """What of the training looks at one process's share of a batch alone, where so many share each."""
+    apart = [f"the term {name}" for name in course.loss.relational_names]
+    modules = build_fitted(course.learner.architecture, "cpu").modules()
+    if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in modules):  # noqa: SLF001 - no public base
+        apart.append("batch normalisation")
+    if course.loss.needs_labels and course.is_partly_labelled:
+        apart.append("the mean over labelled samples")
+    share = course.batches.batch_size // num_ranks
+    looks = "look" if len(apart) > 1 else "looks"
+    what = f" {', '.join(apart)} {looks} at each device's {share} alone." if apart else ""
+    return Noted(
+        code="ranks", message=f"{num_ranks} devices share each batch of {course.batches.batch_size} samples.{what}",
+        data={"num_devices": num_ranks, "per_device": apart},
     )
 
 
@@ -129,8 +150,8 @@ def memory_needs(
     state = _state_bytes(student)
     of_teacher = (teacher.num_bytes or 0) if teacher.module is None else _state_bytes(teacher.module)
     parts = {
-        "weights": state, "gradients": trained, "optimizer": num_moments(spec.training) * trained,
-        "average": state if spec.training.ema_decay else 0, "copies": 2 * state,
+        "weights": state, "gradients": trained, "optimizer": num_moments(spec.effective_training) * trained,
+        "average": state if spec.effective_training.ema_decay else 0, "copies": 2 * state,
         "activations": rehearsal.activation_bytes, "teacher": of_teacher,
         "samples": _sample_bytes(spec, prepared.dataset),
     }
@@ -175,7 +196,7 @@ def _state_bytes(model: nn.Module) -> int:
 def _sample_bytes(spec: JobSpec, dataset: Dataset) -> int:
     """Samples as they are decoded, and as float32 where they are kept normalised."""
     train = dataset.train.samples.arranged
-    is_kept = spec.training.augmentation is None and fits_normalized(train)
+    is_kept = spec.effective_training.augmentation is None and fits_normalized(train)
     num_normalized = len(dataset.validation.ids) + (len(train) if is_kept else 0)
     decoded = sum(samples.arranged.nbytes for samples in dataset.given().values())
     return decoded + num_normalized * train[0].numel() * FLOAT_BYTES
@@ -236,10 +257,16 @@ def _seconds(course: Course, expected: Mapping[Phase, float]) -> TimeNeeds:
     )
 
 
-def _notes(spec: JobSpec, prepared: Prepared, memory: MemoryNeeds) -> Iterator[Note]:
+def _notes(spec: JobSpec, prepared: Prepared, memory: MemoryNeeds, course: Course) -> Iterator[Note]:
     for noted in prepared.notes():
         if noted.code not in {"data_read", "soft_labels"}:  # the plan's `data` and `soft_labels` say it
             yield Note.model_validate(noted.model_dump(exclude={"type"}))
+    if spec.devices > 1:
+        shared = tell_ranks(course, spec.devices)
+        yield Note(
+            code=shared.code, data=shared.data,
+            message=f"{shared.message} Memory and seconds are told for one device that takes whole batches.",
+        )
     if isinstance(spec.teacher, TrainTeacher):
         yield Note(
             code="teacher_untrained",

@@ -22,16 +22,17 @@ from worker.engine.students import begin_student, fit_student
 from worker.engine.tasks import Task, task_of
 from worker.engine.teachers import Loading, Teacher, load_teacher, trained_teacher
 from worker.engine.teachers.checkup import check_up
+from worker.engine.teachers.ensemble import Ensemble
 
 
 def prepare(
     spec: JobSpec, inputs: Mapping[str, Path], device: str, *, scratch: Path | None = None, num_ranks: int = 1
 ) -> Prepared:
     """Read and check everything. Raises the StillhouseError that fits a mistake."""
-    check_device(device)
+    take_device(device)
     task = task_of(spec.task)
     dataset = load_dataset(spec, inputs, scratch)
-    _check_training(spec.training, dataset, "/training", num_ranks)
+    _check_training(spec.effective_training, dataset, "/training", num_ranks)
     teacher = None
     loading = Loading(
         inputs, dataset, spec.data.given_num_classes, device,
@@ -51,7 +52,8 @@ def prepare(
         check_training_memory(teacher_architecture, spec.teacher.training, param="/teacher/architecture")
     model = teacher.module if teacher else _untrained_model(teacher_architecture, device)
     architecture = fit_student(spec, dataset, num_classes, model, teacher_architecture)
-    check_training_memory(architecture, spec.training, param="/student")
+    check_batch(architecture, spec.effective_training, len(dataset.train.ids), "/training", num_ranks)
+    check_training_memory(architecture, spec.effective_training, param="/student")
     student, told = begin_student(spec, inputs, dataset, architecture, model, teacher_architecture)
     names = task.name_outputs(dataset, num_classes)
     return Prepared(
@@ -63,8 +65,10 @@ def prepare(
         teacher_architecture=teacher_architecture,
         teacher=teacher,
         metric=student_metric(spec, task),
-        batch_size=min(spec.training.batch_size, len(dataset.train.ids)),
-        mode=_decide_mode(spec, dataset, architecture, teacher_architecture, num_classes),
+        batch_size=min(spec.effective_training.batch_size, len(dataset.train.ids)),
+        mode=_decide_mode(
+            spec, dataset, architecture, num_classes * _num_members(teacher), _flops(teacher, teacher_architecture)
+        ),
         remarks=[
             *_read(loading.remarks), *_read(told), *task.remarks(spec, dataset, names),
             *_remarks(task, teacher, dataset, device, names),
@@ -83,8 +87,17 @@ def _remarks(
 
 def check_device(device: str) -> None:
     """Raise DeviceUnavailableError unless the worker has it."""
-    if device.startswith("cuda") and not torch.cuda.is_available():
+    kind, _, number = device.partition(":")
+    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
         raise DeviceUnavailableError(f"the worker has no {device}")
+
+
+def take_device(device: str) -> None:
+    """Take the device as this process's own. Raise DeviceUnavailableError unless the worker has it."""
+    check_device(device)
+    if device.startswith("cuda"):
+        # Generators, pinned memory and streams name no device, and mean the current one.
+        torch.cuda.set_device(device)
 
 
 def check_objective(spec: JobSpec, teacher: Teacher) -> None:
@@ -124,14 +137,29 @@ def _width_param(spec: JobSpec) -> str:
 
 
 def _decide_mode(
-    spec: JobSpec, dataset: Dataset, student: Architecture, teacher: Architecture | None, num_outputs: int
+    spec: JobSpec, dataset: Dataset, student: Architecture, num_outputs: int, teacher_flops: int | None
 ) -> LabelMode:
     return decide(spec, Cost(
         num_samples=len(dataset.train.ids),
         num_outputs=num_outputs,
         student_flops=3 * count_flops(student),  # forward, and twice that to go back
-        teacher_flops=count_flops(teacher) if teacher else None,
+        teacher_flops=teacher_flops,
     ))
+
+
+def _flops(teacher: Teacher | None, architecture: Architecture | None) -> int | None:
+    """Operations of a teacher's answer to one sample; None where nobody can count them."""
+    if architecture is not None:
+        return count_flops(architecture)
+    if not isinstance(teacher, Ensemble):
+        return None
+    counts = [_flops(member, member.architecture) for member in teacher.members]
+    return None if None in counts else sum(filter(None, counts))
+
+
+def _num_members(teacher: Teacher | None) -> int:
+    """How many answers are stored of each sample."""
+    return 1 if teacher is None or teacher.shares is None else len(teacher.shares)
 
 
 def _num_classes(spec: JobSpec, task: Task, dataset: Dataset, teacher: Teacher | None) -> int:
@@ -151,7 +179,7 @@ def _fit_teacher(spec: JobSpec, task: Task, dataset: Dataset, num_classes: int, 
         teacher.architecture, input_shape=dataset.input_shape, num_classes=num_classes, param=param,
         outputs=task.outputs,
     )
-    check_batch(fitted, teacher.training, len(dataset.train.ids), "/teacher/training")
+    check_batch(fitted, teacher.training, len(dataset.train.ids), "/teacher/training", num_ranks)
     return fitted
 
 

@@ -33,8 +33,11 @@ class Prepared:
 
     def one_input(self) -> Tensor:
         """A normalised sample (1, *input_shape), to measure latency with."""
-        first = self.dataset.train.samples.arranged[:1]
-        return self.dataset.preprocessing.normalize(first)
+        return self.dataset.preprocessing.normalize(self.one_sample())
+
+    def one_sample(self) -> Tensor:
+        """A raw arranged sample (1, ...)."""
+        return self.dataset.train.samples.arranged[:1]
 
     def notes(self) -> Iterator[Noted]:
         """What was inferred and measured."""
@@ -54,7 +57,7 @@ class Prepared:
 
 def student_metric(spec: JobSpec, task: Task) -> str:
     """What selects the student's best step."""
-    chosen = spec.training.selection_metric
+    chosen = spec.effective_training.selection_metric
     if chosen == "loss" and spec.effective_objective.needs_features:
         raise InvalidSpecError(
             f"a term looks at layers, which the validation split is not shown to; use {task.quality} or agreement",

@@ -1,5 +1,6 @@
 """One of several processes that train together. Started by the launcher: `python -m worker.engine.rank ORDER`."""
 
+import fcntl
 import json
 import os
 import sys
@@ -8,8 +9,6 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from torch.distributed.distributed_c10d import PrefixStore
-from torch.distributed.rendezvous import rendezvous
 
 from stillhouse.contract.events import Failed, SoftLabelsSaved, TrainerEvent
 from stillhouse.contract.failures import StillhouseError
@@ -19,14 +18,19 @@ from worker.engine.launch import EVENTS, REQUEST, RankOrder
 from worker.engine.pipeline import Job, run_alone
 from worker.engine.ranks import Ranks
 from worker.engine.softlabels import RankFolder
+from worker.engine.tether import tether
 
 
 def main(path: Path) -> None:
     """Train this rank's share; the first one tells what happens."""
+    tether()
     order = RankOrder.model_validate_json(path.read_bytes())
-    # Names of a start's own: a rank that comes early after a restart must not find addresses of ranks that are dead.
-    store, rank, size = next(iter(rendezvous("env://")))
-    store = PrefixStore(f"restart-{os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
+    # Held to the end, as the trainer does: whoever clears the folder up waits for the last rank.
+    fcntl.flock(os.open(order.scratch, os.O_RDONLY | os.O_DIRECTORY), fcntl.LOCK_SH)
+    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    # A start's own: a rank that comes early after a restart must not find addresses of ranks that are dead.
+    path = order.scratch / f"store-{os.environ['TORCHELASTIC_RESTART_COUNT']}"
+    store = dist.FileStore(str(path), size)  # type: ignore[attr-defined] # torch exports it without saying so
     ranks = Ranks(rank, size)
     device = order.devices[rank]
     torch.set_num_threads(order.threads)

@@ -15,7 +15,7 @@ from worker.engine.loop import step
 from worker.engine.numerics import Numerics, has_fast_bfloat16
 from worker.engine.prepared import Prepared
 from worker.engine.softlabels import CHUNK, num_chunks
-from worker.engine.teachers import Teacher
+from worker.engine.teachers import Teacher, folded
 from worker.engine.threads import SMALL_STEP_FLOPS, threads_for
 
 # Rough, and the same on every machine's scale: evaluation, and export with its proof in a fresh process.
@@ -28,7 +28,7 @@ WORTH_IT: Final = 1.2
 def rehearse(spec: JobSpec, prepared: Prepared, courses: Courses, teacher: Teacher, device: str) -> dict[Phase, float]:
     """What each phase should take, in seconds. Raises what the job would raise at its first step."""
     course = courses.student(teacher, {}, rehearsed=True)
-    label_seconds = _time_labels(prepared, teacher, course.batches(0).cpu(), device)
+    label_seconds = _time_labels(prepared, folded(teacher), course.batches(0).cpu(), device)
     step_seconds = time_step(course, device)
     expected = {
         Phase.SOFT_LABELS: num_chunks(courses.labelled()) * label_seconds * CHUNK / course.batches.batch_size,
@@ -63,7 +63,7 @@ def choose_numerics(
     Small steps are not measured: a stopwatch must not decide their bits, and there is little to gain.
     """
     usual = courses.numerics
-    if spec.training.precision != "auto":
+    if spec.effective_training.precision != "auto":
         return usual, {}
     course = courses.student(teacher, {}, rehearsed=True)
     if course.step_flops < SMALL_STEP_FLOPS:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from stillhouse.contract.report import (
+    AppliedRecipe,
     Curve,
     Environment,
     Latency,
@@ -77,6 +78,7 @@ def build_report(
     inputs: str | None = None,
     num_outputs: int | None = None,
     name: str | None = None,
+    recipe: AppliedRecipe | None = None,
     notes: Sequence[str] = (),
 ) -> Report:
     """The report without parity, which export_bundle adds. Ratios, gain, environment and standing notes are made here.
@@ -103,6 +105,7 @@ def build_report(
         splits=list(splits),
         label_names=list(label_names),
         seed=seed,
+        recipe=recipe,
         parity=[],
         curves=list(curves),
         phase_seconds=dict(phase_seconds),

@@ -7,9 +7,9 @@ from typing import Any, BinaryIO
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from app.artifacts.inspection.bounds import MIB
 from app.artifacts.inspection.facts import DatasetFolder, HuggingFaceFacts
 from stillhouse.contract.archives import Member, walk
+from stillhouse.contract.bounds import MIB
 from stillhouse.contract.failures import EmptyDataError, MalformedDatasetError
 
 MAX_FOLDERS = 64

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from math import prod
 from typing import BinaryIO
 
-from app.artifacts.inspection.bounds import UnpacksTooLargeError, check_expansion, gunzip
 from app.artifacts.inspection.facts import IdxFacts
+from stillhouse.contract.bounds import UnpacksTooLargeError, check_expansion, gunzip
 from stillhouse.contract.failures import EmptyDataError, MalformedIdxError
 
 _TYPES = {

@@ -6,9 +6,9 @@ import zipfile
 from math import prod
 from typing import IO, Any, BinaryIO
 
-from app.artifacts.inspection.bounds import Frugal, check_expansion
 from app.artifacts.inspection.facts import ArrayFacts, NpzFacts
 from app.artifacts.inspection.pickles import MAX_DIRECTORY, ZIP_ERRORS, holds_pickle
+from stillhouse.contract.bounds import Frugal, check_expansion
 from stillhouse.contract.failures import EmptyDataError, MalformedNpzError, PickleRefusedError
 
 MAX_ARRAYS = 1024

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from app.artifacts.inspection.bounds import MIB
 from app.artifacts.inspection.facts import ParquetFacts
 from app.artifacts.inspection.thrift import Kind, Reader, ThriftError
+from stillhouse.contract.bounds import MIB
 from stillhouse.contract.failures import EmptyDataError, MalformedParquetError
 
 MAX_FOOTER = 64 * MIB

@@ -5,7 +5,7 @@ import zipfile
 import zlib
 from typing import BinaryIO
 
-from app.artifacts.inspection.bounds import MIB, Frugal
+from stillhouse.contract.bounds import MIB, Frugal
 
 _HEAD = 64 * 1024
 _PROTOCOLS = range(2, 6)

@@ -9,9 +9,9 @@ import zipfile
 from collections.abc import Sequence
 from typing import BinaryIO
 
-from app.artifacts.inspection.bounds import MIB, Frugal
 from app.artifacts.inspection.facts import PytorchFacts
 from app.artifacts.inspection.pickles import ZIP_ERRORS
+from stillhouse.contract.bounds import MIB, Frugal
 from stillhouse.contract.failures import MalformedPytorchError, PickleRefusedError
 
 MAX_PICKLE = 4 * MIB

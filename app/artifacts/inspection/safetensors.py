@@ -7,8 +7,8 @@ from typing import Any, BinaryIO
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
 
-from app.artifacts.inspection.bounds import MIB
 from app.artifacts.inspection.facts import ArrayFacts, SafetensorsFacts
+from stillhouse.contract.bounds import MIB
 from stillhouse.contract.failures import MalformedSafetensorsError
 from stillhouse.contract.spec import Architecture, Normalization
 

@@ -3,8 +3,8 @@
 import codecs
 from typing import BinaryIO
 
-from app.artifacts.inspection.bounds import MIB
 from app.artifacts.inspection.facts import CsvFacts
+from stillhouse.contract.bounds import MIB
 from stillhouse.contract.failures import EmptyDataError, MalformedCsvError
 
 MAX_HEADER = MIB // 2

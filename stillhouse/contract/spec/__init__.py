@@ -73,6 +73,7 @@ from stillhouse.contract.spec.logit_terms import (
     Wttm,
 )
 from stillhouse.contract.spec.objective import Objective, Term, misfits, usual_objective, without_logits
+from stillhouse.contract.spec.recipe import RECIPES, Recipe, RecipeName
 from stillhouse.contract.spec.soft_labels import AutoSoftLabels, OnlineSoftLabels, SoftLabels, ViewedSoftLabels
 from stillhouse.contract.spec.student import DerivedStudent, Layers, Pruned, Student
 from stillhouse.contract.spec.task import Classification, Embedding, MultiLabel, Regression, Task
@@ -101,18 +102,18 @@ from stillhouse.contract.spec.training import (
 )
 
 __all__ = [
-    "Adam", "AdamW", "Affine", "Architecture", "ArtifactId", "At", "Augmentation", "AutoSoftLabels", "Bce",
-    "BinaryCrossEntropy", "CheckpointTeacher", "Cka", "Classification", "Cnn", "Constant", "Cosine",
-    "CosineDistance", "Crd", "Crop", "CrossEntropy", "CsvData", "CsvSplit", "Cutmix", "Data", "DerivedStudent",
-    "Dist", "Dkd", "EarlyStopping", "Embedding", "EnsembleTeacher", "Erasing", "Export", "Fitnet", "Flip", "Huber",
+    "RECIPES", "Adam", "AdamW", "Affine", "Architecture", "ArtifactId", "At", "Augmentation", "AutoSoftLabels", "Bce",
+    "BinaryCrossEntropy", "CheckpointTeacher", "Cka", "Classification", "Cnn", "Constant", "Cosine", "CosineDistance",
+    "Crd", "Crop", "CrossEntropy", "CsvData", "CsvSplit", "Cutmix", "Data", "DerivedStudent", "Dist", "Dkd",
+    "EarlyStopping", "Embedding", "EnsembleTeacher", "Erasing", "Export", "Fitnet", "Flip", "Huber",
     "HuggingFaceData", "HuggingFaceSplit", "IdxData", "IdxSplit", "ImageFit", "ImagesData", "ImagesSplit", "Jitter",
     "JobSpec", "Js", "Kl", "LabelKind", "LayerPair", "Layers", "Member", "Mixup", "Mlp", "Mse", "MultiLabel",
     "NamedArchitecture", "Narrowed", "Nkd", "Noise", "Normalization", "NpzData", "NpzSplit", "Nst", "Objective",
     "OneCycle", "OnlineSoftLabels", "OnnxTeacher", "Optimizer", "ParquetData", "ParquetSplit", "PictureData", "Pkt",
-    "Pruned", "RandomAugment", "Regression", "ResizedCrop", "Resnet", "ReverseKl", "Review", "Rkd", "Rotate",
-    "Schedule", "Section", "Sgd", "Shift", "Shortened", "SoftLabelColumns", "SoftLabels", "SoftLabelsTeacher",
-    "SoftTopK", "SoftVectors", "SoftVotes", "Sp", "Split", "SquaredError", "Step", "Student", "Task", "Teacher",
-    "Term", "Timm", "Torchvision", "TrainTeacher", "Training", "Transform", "Transformers", "Ttm", "Vid",
-    "ViewedSoftLabels", "Wrn", "Wttm", "check_augmentation", "label_kind", "misfits", "named_base",
+    "Pruned", "RandomAugment", "Recipe", "RecipeName", "Regression", "ResizedCrop", "Resnet", "ReverseKl", "Review",
+    "Rkd", "Rotate", "Schedule", "Section", "Sgd", "Shift", "Shortened", "SoftLabelColumns", "SoftLabels",
+    "SoftLabelsTeacher", "SoftTopK", "SoftVectors", "SoftVotes", "Sp", "Split", "SquaredError", "Step", "Student",
+    "Task", "Teacher", "Term", "Timm", "Torchvision", "TrainTeacher", "Training", "Transform", "Transformers", "Ttm",
+    "Vid", "ViewedSoftLabels", "Wrn", "Wttm", "check_augmentation", "label_kind", "misfits", "named_base",
     "num_derivations", "usual_objective", "without_logits",
 ]

@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from stillhouse.contract.spec.base import ArtifactId, Place, Section, told_at
 from stillhouse.contract.spec.data import Data, Split, label_kind
 from stillhouse.contract.spec.export import Export
-from stillhouse.contract.spec.objective import Objective, misfits, usual_objective
+from stillhouse.contract.spec.objective import Objective, misfits
+from stillhouse.contract.spec.recipe import Recipe, RecipeName, recipe_of, recipes_for
 from stillhouse.contract.spec.soft_labels import AutoSoftLabels, SoftLabels, ViewedSoftLabels
 from stillhouse.contract.spec.student import DerivedStudent, Layers, Student
 from stillhouse.contract.spec.task import Classification, Task
@@ -20,6 +21,8 @@ LabelValue = Annotated[str, Field(max_length=512)]
 
 # Kinds of teacher that are a torch module whose architecture is known.
 _TAKEN_APART = ("checkpoint", "train")
+# Of one job: they are all in one machine.
+MAX_DEVICES = 64
 
 
 class JobSpec(Section):
@@ -39,17 +42,27 @@ class JobSpec(Section):
     )
     data: Data = Field(description="Where the samples are and how to read them.")
     task: Task = Field(default=Classification(), description="What the models are for.")
+    recipe: Literal["auto", RecipeName] = Field(
+        default="auto",
+        description="Objective and training where the spec does not give them, as `GET /recipes` lists them. `auto` "
+        "takes the task's usual one. `objective`, each field of `training`, and `soft_labels` replace the recipe's.",
+    )
     objective: Objective | None = Field(
         default=None,
-        description="What the student minimises. When left out, of classification: `kl` at temperature 2 plus half of "
-        "`cross_entropy`; of multi_label: `bce` at temperature 1 plus half of `binary_cross_entropy`; of regression: "
-        "`mse` plus half of `squared_error`; of embedding: `mse` plus `cosine`. The terms of labels are left out on "
-        "unlabelled data.",
+        description="What the student minimises: the recipe's when left out. Of `auto` that is, of classification: "
+        "`kl` at temperature 2 plus half of `cross_entropy`; of multi_label: `bce` at temperature 1 plus half of "
+        "`binary_cross_entropy`; of regression: `mse` plus half of `squared_error`; of embedding: `mse` plus `cosine`. "
+        "A recipe's terms of labels are left out on unlabelled data.",
     )
-    training: Training = Field(default=Training(), description="How the student is trained.")
+    training: Training = Field(
+        default=Training(),
+        description="How the student is trained. A field that is left out is the recipe's; `auto` takes the defaults "
+        "told here. A given optimizer, schedule or augmentation replaces the recipe's as a whole.",
+    )
     soft_labels: SoftLabels = Field(
         default=AutoSoftLabels(),
-        description="When the teacher is asked: once for each sample or view, which jobs share, or at every step.",
+        description="When the teacher is asked: once for each sample or view, which jobs share, or at every step. The "
+        "recipe's when left out, if it has an own.",
     )
     control: bool = Field(
         default=True,
@@ -63,63 +76,26 @@ class JobSpec(Section):
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="Kind of worker the job waits for; `auto` takes the service's default."
     )
-
-    @field_validator("soft_labels")
-    @classmethod
-    def _views_can_be_stored(cls, soft_labels: SoftLabels, info: ValidationInfo) -> SoftLabels:
-        if isinstance(soft_labels, ViewedSoftLabels):
-            _check_views(soft_labels.views, info.data.get("objective"), info.data.get("training"))
-        return soft_labels
+    devices: int = Field(
+        default=1, ge=1, le=MAX_DEVICES,
+        description="How many devices of one worker train together, each on its share of every batch: GPUs, or on cpu "
+        "as many processes. Must divide the batch size. The job waits for a worker that has so many free at once.",
+    )
 
     @model_validator(mode="after")
     def _fits_the_task(self) -> Self:
-        told_at([
+        told_at(self._unfit_recipe())
+        unfit = [
             *self._unfit_terms(), *self._unfit_mixing(), *self._unfit_metrics(), *self._unfit_widths(),
-            *self._unfit_teacher(),
-        ])
+            *self._unfit_teacher(), *self._unfit_views(), *self._unfit_devices(),
+        ]
+        told_at((self.sent_place(place), told) for place, told in unfit)
         return self
 
     @model_validator(mode="after")
-    def _labels_where_needed(self) -> Self:
-        if self.is_labelled:
-            return self
-        why = "data.train has no labels" if self.task.reads_labels else f"{self.task.kind} reads no labels"
-        for term in self.objective.active if self.objective else []:
-            if term.needs_labels:
-                raise ValueError(f"the objective has a {term.kind} term, but {why}")
-        if self.teacher.kind == "train":
-            raise ValueError("a teacher of kind train learns from labels, but data.train has none")
-        chosen = self.training.selection_metric
-        if self.task.reads_labels and chosen == self.task.quality and not self.has_validation_labels:
-            raise ValueError(f"selection_metric is {chosen}, but the validation split has no labels; use agreement")
-        return self
-
-    @model_validator(mode="after")
-    def _classes_where_balanced(self) -> Self:
-        trainings = [self.training, *([self.teacher.training] if self.teacher.kind == "train" else [])]
-        if not any(training.balanced_sampling for training in trainings):
-            return self
-        if not self.is_labelled:
-            raise ValueError("balanced_sampling draws by class, but data.train has no labels")
-        if label_kind(self.task.kind) != "classes":
-            raise ValueError("balanced_sampling draws by class, and this task has no single class per sample")
-        return self
-
-    @model_validator(mode="after")
-    def _derives_from_what_can_be_taken_apart(self) -> Self:
-        if not isinstance(self.student, DerivedStudent):
-            return self
-        if self.teacher.kind not in _TAKEN_APART:
-            raise ValueError(
-                f"a student of kind {self.student.kind} is made from the teacher's own layers, and a teacher of kind "
-                f"{self.teacher.kind} shows none; give a teacher of kind {' or '.join(_TAKEN_APART)}, or a student by "
-                "name"
-            )
-        if self.initial_weights and not (isinstance(self.student, Layers) and not self.student.initialize):
-            raise ValueError(
-                f"a student of kind {self.student.kind} begins with the teacher's weights; leave initial_weights out"
-                + (", or set student.initialize to false" if isinstance(self.student, Layers) else "")
-            )
+    def _fits_together(self) -> Self:
+        unfit = [*self._unlabelled_uses(), *self._unbalanced_draws(), *self._underivable()]
+        told_at((self.sent_place(place), told) for place, told in unfit)
         return self
 
     @property
@@ -133,9 +109,47 @@ class JobSpec(Section):
         return self.reads_labels_of(self.data.validation or self.data.train)
 
     @property
+    def chosen_recipe(self) -> Recipe:
+        """The recipe, which `auto` leaves to the task."""
+        return recipe_of(self.recipe, self.task.kind)
+
+    @property
     def effective_objective(self) -> Objective:
-        """The objective that is trained: as given, else the default for task and data."""
-        return self.objective or usual_objective(self.task.kind, is_labelled=self.is_labelled)
+        """The objective that is trained: as given, else the recipe's for these data."""
+        return self.objective or self.chosen_recipe.objective_for(is_labelled=self.is_labelled)
+
+    @property
+    def effective_training(self) -> Training:
+        """How the student is trained: each field as given, else the recipe's."""
+        return self.chosen_recipe.completed(self.training)
+
+    @property
+    def effective_soft_labels(self) -> SoftLabels:
+        """When the teacher is asked: as given, else as the recipe has it."""
+        own = None if "soft_labels" in self.model_fields_set else self.chosen_recipe.soft_labels
+        return own or self.soft_labels
+
+    @property
+    def overrides(self) -> list[str]:
+        """JSON pointers of what the spec gives itself of what a recipe settles."""
+        training = [f"/training/{name}" for name in Training.model_fields if name in self.training.model_fields_set]
+        whole = {"/objective": self.objective is not None, "/soft_labels": "soft_labels" in self.model_fields_set}
+        return [*(pointer for pointer, is_given in whole.items() if is_given), *training]
+
+    def sent_place(self, place: Place) -> Place:
+        """Where a mistake at this place is to be mended: there, or at the recipe that filled it in."""
+        return ("recipe",) if self._is_filled_in(*place[:2]) else place
+
+    def sent_pointer(self, pointer: str) -> str:
+        """The same of a JSON pointer."""
+        return "/recipe" if self._is_filled_in(*pointer.split("/")[1:3]) else pointer
+
+    def _is_filled_in(self, section: str | int = "", name: str | int = "") -> bool:
+        if section == "objective":
+            return self.objective is None
+        if section == "training":
+            return name in self.chosen_recipe.training.model_fields_set - self.training.model_fields_set
+        return section == "soft_labels" and self.effective_soft_labels is not self.soft_labels
 
     @property
     def trains_control(self) -> bool:
@@ -162,15 +176,71 @@ class JobSpec(Section):
             found |= {f"/data/{name}/{place}": artifact for place, artifact in split.pointers().items()}
         return found
 
+    def _unlabelled_uses(self) -> Iterator[tuple[Place, str]]:
+        """What reads labels that are not there."""
+        if self.is_labelled:
+            return
+        why = "data.train has no labels" if self.task.reads_labels else f"{self.task.kind} reads no labels"
+        for place, term in enumerate(self.effective_objective.terms):
+            if term.needs_labels and term.weight > 0:
+                yield ("objective", "terms", place), f"{term.kind} reads labels, but {why}; leave it out"
+        if self.teacher.kind == "train":
+            yield ("teacher", "kind"), "a teacher of kind train learns from labels, but data.train has none"
+        chosen = self.effective_training.selection_metric
+        if self.task.reads_labels and chosen == self.task.quality and not self.has_validation_labels:
+            yield ("training", "selection_metric"), (
+                f"{chosen} is told against labels, but the validation split has none; use agreement"
+            )
+
+    def _unbalanced_draws(self) -> Iterator[tuple[Place, str]]:
+        """Sampling by class where there is none."""
+        if self.is_labelled and label_kind(self.task.kind) == "classes":
+            return
+        why = "data.train has no labels" if not self.is_labelled else "this task has no single class per sample"
+        for place, training in self._trainings():
+            if training.balanced_sampling:
+                yield (*place, "balanced_sampling"), f"balanced_sampling draws by class, but {why}; set it to false"
+
+    def _underivable(self) -> Iterator[tuple[Place, str]]:
+        """Students made from a teacher that cannot be taken apart, or that begin twice."""
+        if not isinstance(self.student, DerivedStudent):
+            return
+        if self.teacher.kind not in _TAKEN_APART:
+            yield ("student", "kind"), (
+                f"a student of kind {self.student.kind} is made from the teacher's own layers, and a teacher of kind "
+                f"{self.teacher.kind} shows none; give a teacher of kind {' or '.join(_TAKEN_APART)}, or a student by "
+                "name"
+            )
+        if self.initial_weights and not (isinstance(self.student, Layers) and not self.student.initialize):
+            yield ("initial_weights",), (
+                f"a student of kind {self.student.kind} begins with the teacher's weights; leave initial_weights out"
+                + (", or set student.initialize to false" if isinstance(self.student, Layers) else "")
+            )
+
+    def _trainings(self) -> Iterator[tuple[Place, Training]]:
+        """Every training of the job, with its place."""
+        yield ("training",), self.effective_training
+        if isinstance(self.teacher, TrainTeacher):
+            yield ("teacher", "training"), self.teacher.training
+
+    def _unfit_recipe(self) -> Iterator[tuple[Place, str]]:
+        recipe, kind = self.chosen_recipe, self.task.kind
+        if kind not in recipe.tasks:
+            others = ", ".join(recipes_for(kind))
+            yield ("recipe",), (
+                f"{recipe.name} is a recipe for {' and '.join(recipe.tasks)}, not for {kind}; use auto or {others}"
+            )
+
     def _unfit_terms(self) -> Iterator[tuple[Place, str]]:
-        for place, told in misfits(self.objective, self.task.kind) if self.objective else ():
+        for place, told in misfits(self.effective_objective, self.task.kind):
             yield ("objective", "terms", place), told
 
     def _unfit_mixing(self) -> Iterator[tuple[Place, str]]:
         """Mixup and cutmix give a sample shares of several classes."""
-        if self.training.augmentation is None or not self.training.augmentation.mixes:
+        augmentation = self.effective_training.augmentation
+        if augmentation is None or not augmentation.mixes:
             return
-        for place, term in enumerate(self.objective.terms if self.objective else ()):
+        for place, term in enumerate(self.effective_objective.terms):
             if term.needs_true_class and term.weight > 0:
                 yield ("objective", "terms", place), (
                     f"{term.kind} needs one true class per sample, and mixup and cutmix blend two; leave one out"
@@ -183,10 +253,7 @@ class JobSpec(Section):
 
     def _unfit_metrics(self) -> Iterator[tuple[Place, str]]:
         quality = self.task.quality
-        chosen: dict[Place, Training] = {("training",): self.training}
-        if isinstance(self.teacher, TrainTeacher):
-            chosen["teacher", "training"] = self.teacher.training
-        for place, training in chosen.items():
+        for place, training in self._trainings():
             metric = training.selection_metric
             if metric not in {"auto", "agreement", "loss", quality}:
                 usable = f"{quality}, agreement or loss" if place == ("training",) else f"{quality} or loss"
@@ -220,6 +287,36 @@ class JobSpec(Section):
         if self.task.kind != "classification" and self.teacher.label_smoothing:
             yield ("teacher", "label_smoothing"), f"label smoothing is for classification, not for {self.task.kind}"
 
+    def _unfit_views(self) -> Iterator[tuple[Place, str]]:
+        """Stored views that could not serve."""
+        chosen, objective = self.effective_soft_labels, self.effective_objective
+        if not isinstance(chosen, ViewedSoftLabels):
+            return
+        if objective.needs_features:
+            yield ("soft_labels",), (
+                "terms of the objective look at the teacher's layers, which no store holds; use kind online, or leave "
+                "those terms out"
+            )
+        if not objective.needs_teacher:
+            yield ("soft_labels",), (
+                "no term of the objective asks the teacher; leave soft_labels out, or add a term such as kl"
+            )
+        if self.effective_training.augmentation is None and chosen.views > 1:
+            yield ("soft_labels",), (
+                "without training.augmentation all views of a sample are the same; give views 1, or an augmentation"
+            )
+
+    def _unfit_devices(self) -> Iterator[tuple[Place, str]]:
+        trainings = {"training": self.effective_training}
+        if isinstance(self.teacher, TrainTeacher):
+            trainings["teacher.training"] = self.teacher.training
+        for section, training in trainings.items():
+            if training.batch_size % self.devices:
+                yield ("devices",), (
+                    f"a batch of {training.batch_size} samples cannot be shared evenly among {self.devices} devices; "
+                    f"give a {section}.batch_size that is a multiple of {self.devices}, or other devices"
+                )
+
 
 def _teacher_artifacts(teacher: Teacher, pointer: str) -> Iterator[tuple[str, str]]:
     if isinstance(teacher, CheckpointTeacher | OnnxTeacher):
@@ -227,17 +324,3 @@ def _teacher_artifacts(teacher: Teacher, pointer: str) -> Iterator[tuple[str, st
     if isinstance(teacher, EnsembleTeacher):
         for place, member in enumerate(teacher.members):
             yield from _teacher_artifacts(member.teacher, f"{pointer}/members/{place}/teacher")
-
-def _check_views(views: int, objective: Objective | None, training: Training | None) -> None:
-    """Raise ValueError where stored views could not serve. Sections that are wrong themselves are None."""
-    if objective is not None and objective.needs_features:
-        raise ValueError(
-            "terms of the objective look at the teacher's layers, which no store holds; use kind online, or leave "
-            "those terms out"
-        )
-    if objective is not None and not objective.needs_teacher:
-        raise ValueError("no term of the objective asks the teacher; leave soft_labels out, or add a term such as kl")
-    if training is not None and training.augmentation is None and views > 1:
-        raise ValueError(
-            "without training.augmentation all views of a sample are the same; give views 1, or an augmentation"
-        )

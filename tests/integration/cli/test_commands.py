@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from typer.testing import Result
 
+from stillhouse.contract import recipes
 from stillhouse.contract.plan import Plan
+from stillhouse.contract.report import AppliedRecipe
 from tests.fixtures.plans import small_plan
 from tests.fixtures.scripted_service import Reply, ScriptedService, a_job, a_stream, an_event, as_json, problem
 from tests.integration.cli.conftest import Run
@@ -156,6 +158,7 @@ def test_every_read_speaks_json(service: ScriptedService, run: Run) -> None:
     service.on("GET", "/jobs", as_json({"data": [a_job(JOB)]}))
     service.on("GET", "/artifacts", as_json({"data": []}))
     service.on("GET", "/keys", as_json({"data": []}))
+    service.on("GET", "/recipes", as_json({"data": []}))
     service.on("GET", f"/jobs/{JOB}/logs", as_json([]))
 
     def answered(result: Result) -> Any:  # noqa: ANN401 - any JSON
@@ -166,6 +169,7 @@ def test_every_read_speaks_json(service: ScriptedService, run: Run) -> None:
     assert [job["id"] for job in answered(run("list", "--json"))] == [JOB]
     assert answered(run("artifacts", "--json")) == []
     assert answered(run("keys", "list", "--json")) == []
+    assert answered(run("recipes", "--json")) == []
     assert answered(run("logs", JOB, "--json")) == []
 
 
@@ -210,6 +214,42 @@ def test_a_secret_is_printed_alone(service: ScriptedService, run: Run) -> None:
     service.on("POST", "/keys", as_json(made, 201))
     result = run("keys", "create", "ci")
     assert (result.exit_code, result.stdout) == (0, "sk_abcdef\n")
+
+
+# Recipes
+
+
+def test_recipes_are_listed_with_what_was_measured_or_that_nothing_was(service: ScriptedService, run: Run) -> None:
+    found = recipes.listed()
+    service.on("GET", "/recipes", as_json({"data": [recipe.model_dump(mode="json") for recipe in found]}))
+    result = run("recipes")
+    assert result.exit_code == 0
+    text = result.stdout
+    assert [text.index(f"{recipe.name} for ") for recipe in found] == sorted(text.index(f"{recipe.name} for ")
+                                                                            for recipe in found)
+    assert "terms: 1.0 kl at T = 2.0, 0.5 cross_entropy" in text
+    assert "accuracy, distilled 0.981 (0.9801 to 0.9818)" in " ".join(text.split())
+    assert text.count("not measured yet") == sum(not recipe.evidence for recipe in found)
+
+
+def test_a_jobs_recipe_is_shown_with_what_it_replaced(service: ScriptedService, run: Run) -> None:
+    recipe = {"name": "hinton2015", "overrides": ["/objective"], "objective": {}, "training": {}, "soft_labels": {}}
+    service.on("GET", f"/jobs/{JOB}", job_that("running", recipe=recipe))
+    assert "hinton2015, but /objective" in run("show", JOB).stdout
+    planned = small_plan(recipe=AppliedRecipe.model_validate(recipe)).model_dump(mode="json")
+    service.on("POST", "/plans", as_json(planning("succeeded", plan=planned)))
+    assert "hinton2015, but /objective" in run("plan", "-", stdin=SPEC).stdout
+
+
+def test_a_recipe_of_a_newer_service_is_listed_too(service: ScriptedService, run: Run) -> None:
+    newer = {
+        "name": "next", "tasks": ["dance"], "when": "Never.", "objective": {"terms": [{"kind": "leap", "height": 2}]},
+        "training": {"floor": "wood"}, "cost": 1,
+    }
+    service.on("GET", "/recipes", as_json({"data": [newer]}))
+    assert "next for dance" in run("recipes").stdout
+    (told,) = json.loads(run("recipes", "--json").stdout)
+    assert told["training"] == {"floor": "wood"}
 
 
 # Plans

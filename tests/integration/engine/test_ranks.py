@@ -12,7 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from stillhouse.contract.events import CheckpointSaved, Failed, Finished, Noted, Stopped, TrainerEvent
+from stillhouse.contract.events import CheckpointSaved, Failed, Finished, Noted, PhaseStarted, Stopped, TrainerEvent
+from stillhouse.contract.failures import DeviceUnavailableError
 from stillhouse.contract.spec import JobSpec
 from stillhouse.contract.status import Phase, Request
 from tests.fixtures.lessons import Lesson, asked_at, never
@@ -87,13 +88,31 @@ def test_a_killed_rank_takes_the_job_back_to_its_last_checkpoint(
     assert student.last_step == 40 * 4
 
 
-def kill_a_rank() -> None:
-    ranks = [
+def launched() -> list[psutil.Process]:
+    """The launcher, and the two ranks below it."""
+    found = [
         process for process in psutil.Process().children(recursive=True) if "worker.engine.rank" in process.cmdline()
-        and "torch.distributed.run" not in process.cmdline()
     ]
-    assert len(ranks) == 2
-    max(ranks, key=lambda process: process.pid).send_signal(signal.SIGKILL)
+    assert ["worker.engine.agent" in process.cmdline() for process in found] == [True, False, False]
+    return found
+
+
+def kill_a_rank() -> None:
+    launched()[-1].send_signal(signal.SIGKILL)
+
+
+def test_no_other_machine_can_reach_the_processes(lesson: Lesson) -> None:
+    asked: list[Request] = []
+    spec = lesson.spec(training={"epochs": 10_000, "batch_size": 16})
+    _, events = on_two(lesson, spec, lambda: asked[0] if asked else None)
+    next(event for event in events if isinstance(event, PhaseStarted) and event.phase is Phase.DISTILLING)
+    addresses = {
+        connection.laddr.ip for process in launched() for connection in process.net_connections()
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert addresses == {"127.0.0.1"}
+    asked.append(Request.CANCEL)
+    assert isinstance(list(events)[-1], Stopped)
 
 
 def test_what_is_looked_at_by_each_device_alone_is_told(lesson: Lesson) -> None:
@@ -110,6 +129,14 @@ def test_mistakes_are_told_as_by_one_process(lesson: Lesson) -> None:
     last = list(events)[-1]
     assert isinstance(last, Failed)
     assert (last.failure.code, last.failure.param) == ("invalid_spec", "/training/batch_size")
+
+
+def test_a_device_that_is_not_there_is_told_before_any_process_starts(lesson: Lesson) -> None:
+    events = run(
+        lesson.spec(), lesson.inputs, lesson.folder, checkpoint=None, device="cpu,cuda:7", requested=never
+    )
+    with pytest.raises(DeviceUnavailableError, match="cuda:7"):
+        next(events)
 
 
 def test_alone_nothing_is_wrapped(lesson: Lesson) -> None:

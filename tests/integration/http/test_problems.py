@@ -12,7 +12,7 @@ from stillhouse.contract.spec import JobSpec
 from stillhouse.contract.status import TRANSITIONS
 from tests.fixtures.service import ADMIN_KEY, Service, bearer
 
-OPEN = {"/healthz", "/readyz", "/schemas/job"}
+OPEN = {"/healthz", "/readyz", "/recipes", "/schemas/job"}
 
 
 def told(response: httpx.Response) -> tuple[int, str]:

@@ -91,6 +91,32 @@ def test_priority_goes_first(desk: Desk) -> None:
     assert [desk.claim().job_id, desk.claim().job_id] == [high, low]
 
 
+def test_a_claim_takes_jobs_of_one_width(desk: Desk) -> None:
+    narrow, wide = desk.submit(), desk.submit(devices=2)
+    assert life.claim(desk.db, queues=["cpu"], worker="w", lease_seconds=LEASE, num_devices=4) is None
+    assert desk.claim(num_devices=2).job_id == wide
+    assert desk.claim().job_id == narrow
+    assert life.claim(desk.db, queues=["cpu"], worker="w", lease_seconds=LEASE) is None
+
+
+def test_the_width_to_take_is_that_of_the_best_job_that_fits(desk: Desk) -> None:
+    def width(most: int) -> int | None:
+        return life.next_width(desk.db, queues=["cpu"], max_devices=most)
+
+    assert width(8) is None
+    desk.submit(devices=4)
+    desk.submit()
+    assert [width(most) for most in (8, 4, 3, 1)] == [4, 4, 1, 1]
+    desk.submit(devices=2, priority=1)
+    assert [width(most) for most in (8, 3, 1)] == [2, 2, 1]
+    assert life.next_width(desk.db, queues=["gpu"], max_devices=8) is None
+
+
+def test_a_plan_takes_one_slot_however_wide_its_job_is(desk: Desk) -> None:
+    plan_id = desk.submit(devices=4, queue="plans")
+    assert desk.claim(queue="plans").job_id == plan_id
+
+
 def test_owners_share_fairly(desk: Desk) -> None:
     first, second, third = desk.submit("ann"), desk.submit("ann"), desk.submit("ann")
     other = desk.submit("bob")
@@ -127,6 +153,13 @@ def test_the_place_in_the_queue(desk: Desk) -> None:
     assert place(desk, first) == QueuePlace(position=1, reason="waits for a free cpu worker")
     assert place(desk, second) == QueuePlace(position=2, reason="1 queued before it; waits for a free cpu worker")
     assert place(desk, other) == QueuePlace(position=3, reason="2 queued before it; waits for a free cpu worker")
+
+
+def test_a_wide_job_is_told_what_it_waits_for(desk: Desk) -> None:
+    job_id = desk.submit(devices=4)
+    assert place(desk, job_id) == QueuePlace(
+        position=1, reason="waits for a cpu worker with 4 slots, all free at once"
+    )
 
 
 def test_the_place_in_the_queue_follows_the_fair_share(desk: Desk) -> None:

@@ -9,7 +9,8 @@ from app.jobs import queries
 from app.kit.database import Database
 
 STATEMENTS: dict[str, tuple[Select[object], str]] = {
-    "claim": (queries.next_queued(["cpu"]), "ix_jobs_status_queue"),
+    "look": (queries.next_width(["cpu"], 4), "ix_jobs_status_queue"),
+    "claim": (queries.next_queued(["cpu"], 1), "ix_jobs_status_queue"),
     "reap": (queries.expired(10), "ix_jobs_status_lease_until"),
     "ring": (queries.unrung(30, 10), "ix_jobs_status_"),
     "ring for plans": (queries.unrung(30, 10, "plan"), "ix_jobs_status_"),

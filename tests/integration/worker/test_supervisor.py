@@ -135,11 +135,64 @@ def test_one_ring_runs_every_queued_job(shop: Workshop, office: Desk) -> None:
 
 
 def test_a_ring_that_finds_all_slots_taken_is_not_lost(shop: Workshop, office: Desk) -> None:
-    held = shop.devices.take()
-    serve(shop, "cpu")  # in vain
-    assert held is not None
-    assert shop.devices.release(held), "whoever held the slot must look again"
-    assert office.submit() is not None
+    first = office.submit(labels={"noop.steps": "50"})
+    with serving(shop):
+        wait_until(lambda: steps(office, first) > 0)
+        second = office.submit(labels={"noop.steps": "2"})
+        serve(shop, "cpu")  # in vain
+        assert office.row(second).status == Status.QUEUED
+    assert office.row(second).status == Status.SUCCEEDED, "whoever held the slot looked again"
+
+
+def test_a_wide_job_takes_all_its_slots_at_once(shop: Workshop, office: Desk) -> None:
+    shop = replace(shop, devices=Slots(3))
+    wide = office.submit(devices=2, labels=LONG)
+    with serving(shop):
+        wait_until(lambda: steps(office, wide) > 0)
+        assert shop.devices.num_free == 1
+        another = office.submit(devices=2, labels={"noop.steps": "2"})
+        serve(shop, "cpu")  # one slot is free, and two are wanted
+        assert office.row(another).status == Status.QUEUED
+        office.cancel(wide)
+    assert "on cpu,cpu" in log_of(office, wide)
+    assert office.row(another).status == Status.SUCCEEDED
+    assert shop.devices.num_free == 3
+
+
+def test_nothing_narrower_is_taken_while_a_wide_job_is_next(shop: Workshop, office: Desk) -> None:
+    shop = replace(shop, devices=Slots(2))
+    running = office.submit(labels=LONG)
+    with serving(shop):
+        wait_until(lambda: steps(office, running) > 0)
+        wide = office.submit(devices=2, labels={"noop.steps": "2"})
+        narrow = office.submit(labels={"noop.steps": "2"})
+        urgent = office.submit(labels={"noop.steps": "2"}, priority=1)
+        serve(shop, "cpu")
+        assert [office.row(job_id).status for job_id in (urgent, wide, narrow)] == ["succeeded", "queued", "queued"]
+        office.cancel(running)
+    assert [office.row(job_id).status for job_id in (wide, narrow)] == ["succeeded", "succeeded"]
+    started = {job_id: office.row(job_id).started_at for job_id in (wide, narrow)}
+    assert sorted(started, key=lambda job_id: str(started[job_id])) == [wide, narrow]
+
+
+def test_a_job_wider_than_the_worker_is_left_to_others(shop: Workshop, office: Desk) -> None:
+    wide, narrow = office.submit(devices=2), office.submit(labels={"noop.steps": "2"})
+    serve(shop, "cpu")
+    assert [office.row(job_id).status for job_id in (wide, narrow)] == ["queued", "succeeded"]
+
+
+def test_the_slots_of_a_wide_job_are_rung_for(
+    shop: Workshop, office: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = replace(shop, devices=Slots(2))
+    wide = office.submit(devices=2, labels=LONG)
+    heard: list[str] = []
+    monkeypatch.setattr("app.queue.ring", lambda _url, _name, job_id: heard.append(job_id))
+    with serving(shop):
+        wait_until(lambda: steps(office, wide) > 0)
+        narrow = [office.submit(labels={"noop.steps": "2"}) for _ in range(3)]
+        office.cancel(wide)
+    assert heard == narrow[:1], "this thread fills one of the two slots; whoever hears the ring fills the other"
 
 
 def test_a_killed_trainer_is_resumed_from_its_last_checkpoint(shop: Workshop, office: Desk) -> None:

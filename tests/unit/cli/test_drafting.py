@@ -42,3 +42,18 @@ def test_a_temperature_softens_the_usual_objective(
 def test_a_temperature_without_probabilities_is_refused(tmp_path: Path, task: TaskKind) -> None:
     with pytest.raises(UsageError, match=f"--temperature softens probabilities, and {task} has none"):
         drafted(tmp_path, task=task, temperature=3.0)
+
+
+def test_several_devices_are_asked_for_only_where_they_are_named(tmp_path: Path) -> None:
+    assert drafted(tmp_path, device="cuda", devices=2).items() >= {"device": "cuda", "devices": 2}.items()
+    assert "devices" not in drafted(tmp_path)
+
+
+def test_a_recipe_is_written_into_the_spec(tmp_path: Path) -> None:
+    assert drafted(tmp_path, recipe="hinton2015")["recipe"] == "hinton2015"
+    assert "recipe" not in drafted(tmp_path)
+
+
+def test_a_temperature_softens_the_named_recipes_objective(tmp_path: Path) -> None:
+    objective = drafted(tmp_path, recipe="augmented_views", temperature=3.0)["objective"]
+    assert objective == {"terms": [{"kind": "kl", "temperature": 3.0}]}

@@ -132,7 +132,7 @@ def test_the_term_that_needs_labels_is_named_where_there_are_none() -> None:
         "data": {"kind": "idx", "train": {"inputs": "art_" + 20 * "b"}},
         "objective": {"terms": [{"kind": "kl"}, {"kind": "cross_entropy", "weight": 0}, {"kind": "dkd"}]},
     }
-    with pytest.raises(ValidationError, match=r"the objective has a dkd term, but data.train has no labels"):
+    with pytest.raises(ValidationError, match=r"objective.terms.2\n  dkd reads labels, but data.train has no labels"):
         JobSpec.model_validate(spec)
 
 

@@ -132,6 +132,9 @@ def test_names_of_arrays_are_not_taken_for_artifacts() -> None:
         ("/export/formats", ["onnx"]),
         ("/version", 2),
         ("/seed", -1),
+        ("/devices", 0),
+        ("/devices", 65),
+        ("/devices", "2"),
         ("/labels", {"": "x"}),
         ("/name", ""),
     ],
@@ -218,6 +221,7 @@ UNFIT: list[tuple[str, str, Any, str, str]] = [
     ("classification", "/student/num_classes", 1, "/student/num_classes", "multi_label"),
     ("classification", "/teacher", {"kind": "train", "architecture": {"kind": "mlp", "num_classes": 1}},
      "/teacher/architecture/num_classes", "multi_label"),
+    ("classification", "/devices", 3, "/devices", "give a training.batch_size that is a multiple of 3"),
     ("multi_label", "/task/threshold", 1.0, "/task/threshold", "less than 1"),
 ]
 
@@ -233,6 +237,16 @@ def test_what_does_not_fit_the_task_is_told_at_its_field_with_what_to_do(
     (error,) = caught.value.errors
     assert error.pointer == told_at
     assert advice in error.detail
+
+
+def test_every_batch_of_the_job_is_shared_evenly() -> None:
+    spec = changed("/training", {"batch_size": 96}) | {"teacher": TRAINED, "devices": 3}
+    with pytest.raises(InvalidSpecError) as caught:
+        read_spec(json.dumps(spec).encode())
+    (error,) = caught.value.errors
+    assert (error.pointer, "give a teacher.training.batch_size" in error.detail) == ("/devices", True)
+    spec["teacher"] = TRAINED | {"training": {"batch_size": 30}}
+    assert read_spec(json.dumps(spec).encode()).spec.devices == 3
 
 
 def test_everything_that_does_not_fit_is_told_at_once() -> None:

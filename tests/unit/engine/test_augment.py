@@ -3,12 +3,17 @@ import torch
 from torch import Tensor
 
 from stillhouse.contract.spec import Augmentation, Flip, Shift
-from worker.engine.data.augment import augment
+from worker.engine.data.augment import Augmenter
 from worker.engine.data.augment.draws import draw
 
 
 def pictures(count: int, channels: int = 1) -> Tensor:
     return torch.randint(1, 256, (count, channels, 6, 5), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def augment(images: Tensor, ids: Tensor, augmentation: Augmentation, *, epoch: int) -> Tensor:
+    """The images (B, C, H, W) of the samples `ids` (B,) as the epoch shows them."""
+    return Augmenter(augmentation, lambda _: images, ids)(ids, epoch).images
 
 
 def moved(image: Tensor, down: int, right: int) -> Tensor:

@@ -14,14 +14,15 @@ from stillhouse.contract.events import (
     TRAINER_EVENT,
     Finished,
     Measured,
+    Noted,
     PhaseStarted,
     Progressed,
     Stopped,
     TrainerEvent,
 )
-from stillhouse.contract.failures import DivergedError, OutOfMemoryError
+from stillhouse.contract.failures import DivergedError, InvalidSpecError, OutOfMemoryError
 from stillhouse.contract.report import Report
-from stillhouse.contract.spec import JobSpec, Mlp, Resnet
+from stillhouse.contract.spec import RECIPES, JobSpec, Mlp, Resnet
 from stillhouse.contract.status import Phase, Request
 from stillhouse.models import build, load_checkpoint, save_checkpoint
 from tests.fixtures.lessons import TEACHER, TEST, TRAIN, Lesson, asked_at, never
@@ -351,3 +352,52 @@ def test_a_student_begins_with_weights_that_were_uploaded(lesson: Lesson) -> Non
         next(events)
     begun = job.courses.student(job.teacher, job.keeper.soft_labels).begin("cpu").model.state_dict()
     assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in begun.items())
+
+
+# Recipes
+
+
+@pytest.mark.usefixtures("unexported")
+def test_a_named_recipe_is_trained_and_told(lesson: Lesson) -> None:
+    events = run(lesson, lesson.spec(recipe="augmented_views", training={"epochs": 2}))
+    told = report_of(events).recipe
+    assert told is not None
+    assert (told.name, told.overrides) == ("augmented_views", ["/training/epochs", "/training/batch_size"])
+    assert [(term["kind"], term["temperature"]) for term in told.objective["terms"]] == [("kl", 4.0)]
+    assert told.training["augmentation"]["transforms"] == [{"kind": "shift", "pixels": 2}]
+    notes = {event.code: event for event in events if isinstance(event, Noted)}
+    assert notes["recipe"].data == told.model_dump(mode="json")
+    assert notes["recipe"].message == (
+        "Recipe augmented_views; the spec gives /training/epochs, /training/batch_size itself."
+    )
+    assert notes["soft_labels"].data == {"mode": "stored", "views": 2}  # one for each epoch that there is
+    assert notes["soft_labels"].message.endswith("as the recipe asks.")
+
+
+def test_a_recipe_trains_as_its_parts_written_out_do(lesson: Lesson) -> None:
+    recipe = RECIPES["augmented_views"]
+    assert recipe.soft_labels is not None
+    training = {"epochs": 2, "batch_size": 16}
+    named = lesson.train(lesson.spec(recipe="augmented_views", training=training))
+    written = lesson.train(lesson.spec(
+        objective=recipe.objective.model_dump(), soft_labels=recipe.soft_labels.model_dump(),
+        training=recipe.training.model_dump() | training,
+    ))
+    usual = lesson.train(lesson.spec(training=training))
+    weights = [job.keeper.trainings[Phase.DISTILLING].selected for job in (named, written, usual)]
+    assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
+    assert not all(torch.equal(tensor, weights[2][name]) for name, tensor in weights[0].items())
+
+
+def test_what_a_recipe_gave_wrongly_is_told_at_the_recipe(lesson: Lesson) -> None:
+    lesson.write_npz(TRAIN, inputs=np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32),
+                     labels=np.arange(40) % 3)
+    lesson.write_teacher(Mlp(hidden=[4]), shape=[5])
+    data = {"test": None}
+    with pytest.raises(InvalidSpecError, match="Augmentation changes images, but the data is a table") as caught:
+        run(lesson, lesson.spec(recipe="augmented_views", data=data))
+    assert caught.value.param == "/recipe"
+    given = {"augmentation": {"transforms": [{"kind": "flip"}]}}
+    with pytest.raises(InvalidSpecError) as caught:
+        run(lesson, lesson.spec(recipe="augmented_views", data=data, training=given))
+    assert caught.value.param == "/training/augmentation"

@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from stillhouse.contract.events import Planned, Stopped, TrainerEvent
-from stillhouse.contract.failures import OutOfMemoryError, StillhouseError, WeightsMismatchError
+from stillhouse.contract.failures import InvalidSpecError, OutOfMemoryError, StillhouseError, WeightsMismatchError
 from stillhouse.contract.plan import Note, Plan
-from stillhouse.contract.spec import JobSpec
+from stillhouse.contract.recipes import applied
+from stillhouse.contract.spec import JobSpec, Training
 from stillhouse.contract.status import Phase, Request
 from tests.fixtures.lessons import TEACHER, TRAIN, VALIDATION, Lesson, asked_at, never
 from worker.engine import pipeline
@@ -44,6 +45,22 @@ def test_models_cost_what_they_can_be_counted_to(lesson: Lesson) -> None:
     assert (plan.student.num_parameters, plan.student.num_bytes) == (411, 4 * 411)
     assert plan.teacher is not None
     assert plan.teacher.architecture.startswith("cnn")
+
+
+def test_what_several_devices_share_is_told(lesson: Lesson) -> None:
+    (note,) = [note for note in planned(lesson, devices=2).notes if note.code == "ranks"]
+    assert note.message.startswith("2 devices share each batch of 16 samples.")
+    assert note.data == {"num_devices": 2, "per_device": []}
+    assert not [note for note in planned(lesson).notes if note.code == "ranks"]
+
+
+def test_a_batch_of_all_samples_that_cannot_be_shared_is_told(lesson: Lesson) -> None:
+    lesson.write_blobs(TRAIN, 21, seed=1)
+    lesson.write_blobs(VALIDATION, 20, seed=2)
+    sections = {"data": {"validation": {"artifact": VALIDATION}}, "training": {"batch_size": 64}}
+    planned(lesson, **sections, devices=1)
+    with pytest.raises(InvalidSpecError, match="21 samples cannot be shared evenly among 2"):
+        events(lesson, lesson.spec(**sections, devices=2))
 
 
 def test_convolutions_are_counted_by_pixel_and_sample() -> None:
@@ -173,12 +190,22 @@ def test_a_want_of_memory_is_a_warning(lesson: Lesson, monkeypatch: pytest.Monke
 
 def test_a_plan_trains_nothing_and_ends_with_the_plan(lesson: Lesson) -> None:
     heard = events(lesson, lesson.spec(training={"epochs": 100_000}))
-    assert [event.type for event in heard] == ["phase", "note", "note", "note", "planned"]
+    assert [event.type for event in heard] == ["phase", "note", "note", "note", "note", "planned"]
     last = heard[-1]
     assert isinstance(last, Planned)
     assert Planned.model_validate_json(last.model_dump_json()) == last
     json.dumps(last.model_dump(mode="json"), allow_nan=False)
     assert [path for path in lesson.folder.iterdir() if path not in lesson.inputs.values()] == []
+
+
+def test_a_plan_tells_what_its_recipe_came_to(lesson: Lesson) -> None:
+    spec = lesson.spec(recipe="hinton2015").model_copy(update={"training": Training(batch_size=16)})
+    last = events(lesson, spec)[-1]
+    assert isinstance(last, Planned)
+    plan = last.plan
+    assert plan.recipe == applied(spec)
+    assert [(term.kind, term.weight) for term in plan.terms] == [("kl", 1.0)]
+    assert plan.seconds.num_steps == 40 * 4  # 72 samples are 4 batches of 16
 
 
 def test_a_mistake_is_the_one_that_fails_the_job(lesson: Lesson) -> None:

@@ -325,6 +325,13 @@ def test_a_first_loss_that_is_not_finite_is_told_before_training(lesson: Lesson)
     assert told.step == 0
 
 
+def test_batch_normalisation_needs_two_samples_on_each_device(lesson: Lesson) -> None:
+    spec = lesson.spec(training={"batch_size": 2}, student={"kind": "mlp", "hidden": [6], "batch_norm": True})
+    prepare(spec, lesson.inputs, "cpu")
+    with pytest.raises(InvalidSpecError, match="2 samples per step on each device"):
+        prepare(spec, lesson.inputs, "cpu", num_ranks=2)
+
+
 def test_a_device_that_is_not_there_is_told(lesson: Lesson) -> None:
     with pytest.raises(DeviceUnavailableError, match="cuda:0"):
         prepare(lesson.spec(), lesson.inputs, "cuda:0")

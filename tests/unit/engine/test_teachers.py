@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -23,9 +23,13 @@ from stillhouse.contract.failures import (
     StillhouseError,
     TeacherFailedError,
 )
+from stillhouse.contract.spec import Cnn
 from tests.fixtures.lessons import TEACHER, TRAIN, Lesson, blobs
+from tests.fixtures.networks import fitted
+from worker.engine.flops import count_flops
 from worker.engine.objectives import OBJECTIVES, Views
 from worker.engine.preflight import prepare
+from worker.engine.softlabels import mode
 from worker.engine.teachers import Teacher
 from worker.engine.teachers.probabilities import are_probabilities, count_votes, log_probabilities
 
@@ -285,3 +289,40 @@ def test_probabilities_are_recognised(rows: list[list[float]], *, are: bool) -> 
 def test_logarithms_of_probabilities_are_logits_of_them() -> None:
     probabilities = torch.tensor([[0.7, 0.2, 0.1]])
     assert torch.allclose(log_probabilities(probabilities, 1e-7).softmax(1), probabilities, atol=1e-6)
+
+
+def test_a_pass_that_is_timed_is_the_whole_answer(lesson: Lesson, table: tuple[Table, Table]) -> None:
+    rows, labels = table
+    fitted = LogisticRegression().fit(rows, labels)
+    stage(lesson, to_onnx(fitted, rows[:1], options={"zipmap": False}))
+    timed = teacher_of(lesson).timed_pass(torch.from_numpy(rows), 1)
+    assert timed is not None
+    np.testing.assert_allclose(np.concatenate(cast("list[Any]", timed())), fitted.predict_proba(rows), atol=1e-5)
+
+
+def test_all_members_of_an_ensemble_are_timed(lesson: Lesson) -> None:
+    teacher = teacher_of(lesson, ensemble(lesson))
+    images = torch.from_numpy(blobs(1, seed=9)[0])[:, None]
+    timed = teacher.timed_pass(images, 1)
+    assert timed is not None
+    for passed, member in zip(cast("list[torch.Tensor]", timed()), members_of(lesson, images), strict=True):
+        torch.testing.assert_close(passed, member)
+
+
+def test_what_an_ensemble_costs_to_ask_is_what_its_members_cost(
+    lesson: Lesson, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sections: dict[str, Any] = {
+        "data": {"test": None},
+        "training": {"epochs": 100, "augmentation": {"transforms": [{"kind": "flip"}]}},
+    }
+    several = lesson.spec(teacher=ensemble(lesson), **sections)
+    alone, together = (prepare(spec, lesson.inputs, "cpu") for spec in (lesson.spec(**sections), several))
+    student, teacher = 3 * count_flops(alone.student.architecture), count_flops(fitted(Cnn(channels=[4]), [1, 8, 8]))
+    assert alone.mode.num_views == 100 * (teacher - student) // (2 * teacher)
+    assert together.mode.num_views == 100 * (2 * teacher - student) // (4 * teacher)
+
+    num_samples, num_classes, half = len(together.dataset.train.ids), 3, 2
+    monkeypatch.setattr(mode, "MAX_AUTO_BYTES", 10 * num_samples * num_classes * half)
+    assert prepare(lesson.spec(**sections), lesson.inputs, "cpu").mode.num_views == 10
+    assert prepare(several, lesson.inputs, "cpu").mode.num_views is None, "both members' answers are stored: room for 5"

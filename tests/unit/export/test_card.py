@@ -1,3 +1,4 @@
+from stillhouse.contract.report import AppliedRecipe
 from tests.fixtures.results import make_plain_report, make_preprocessing
 from worker.engine.export.card import escape, render_card
 
@@ -25,3 +26,14 @@ def test_onnx_is_told_where_it_is() -> None:
     report, preprocessing = make_plain_report(), make_preprocessing()
     assert "model.onnx" in render_card(report, preprocessing, has_onnx=True)
     assert "model.onnx" not in render_card(report, preprocessing, has_onnx=False)
+
+
+def test_the_recipe_is_told_where_there_is_one() -> None:
+    recipe = AppliedRecipe(
+        name="multi_label", overrides=["/training/epochs"], objective={}, training={}, soft_labels={}
+    )
+    report = make_plain_report()
+    told = render_card(report.model_copy(update={"recipe": recipe}), make_preprocessing(), has_onnx=True)
+    name, own = escape("multi_label"), escape("/training/epochs")
+    assert f"Seed {report.seed}. Recipe {name}, with the job's own {own}.\n" in told
+    assert "Recipe" not in render_card(report.model_copy(update={"recipe": None}), make_preprocessing(), has_onnx=True)

@@ -35,6 +35,17 @@ def test_models_take_turns_in_eval_mode_after_a_warm_up() -> None:
     assert torch.get_num_threads() == threads
 
 
+def test_what_is_no_module_takes_its_turn() -> None:
+    calls: list[tuple[str, bool, int, int]] = []
+    other = Recorder("teacher", calls).eval()
+    latencies = measure_latency(
+        {"student": Recorder("student", calls)}, torch.zeros(1, 3), num_runs=2,
+        passes={"teacher": lambda: other(torch.zeros(1, 3))},
+    )
+    assert [name for name, *_ in calls[-4:]] == ["student", "teacher", "student", "teacher"]
+    assert list(latencies) == ["student", "teacher"]
+
+
 def test_quantiles_and_the_bound_on_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("worker.engine.export.latency.perf_counter_ns", make_clock(step=10**9))
     latency = measure_latency({"student": nn.Identity()}, torch.zeros(1, 3), num_runs=1000, max_seconds=3)["student"]

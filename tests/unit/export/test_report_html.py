@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from stillhouse.contract.report import ClassScore, Curve, Report, Scores
+from stillhouse.contract.report import AppliedRecipe, ClassScore, Curve, Report, Scores
 from tests.fixtures.pages import Page
 from tests.fixtures.results import DIGITS, make_plain_report
 from worker.engine.export.curves import MAX_POINTS, draw_charts
@@ -116,3 +116,11 @@ def test_of_many_classes_the_weakest_are_listed() -> None:
     assert "class 999" in text
     assert "class 799" not in text
     assert "Confusion" not in text
+
+
+def test_the_recipe_is_told_with_what_the_job_replaced() -> None:
+    recipe = AppliedRecipe(
+        name="hinton2015", overrides=["/objective", "/training/epochs"], objective={}, training={}, soft_labels={}
+    )
+    text = Page(render_html(make_plain_report().model_copy(update={"recipe": recipe}))).text
+    assert "hinton2015; set by the job itself: /objective, /training/epochs" in text

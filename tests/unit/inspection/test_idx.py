@@ -4,7 +4,7 @@ import io
 import pytest
 
 from app.artifacts.inspection import IdxFacts, inspect
-from app.artifacts.inspection.bounds import FREE_BYTES, gunzip
+from stillhouse.contract.bounds import FREE_BYTES, gunzip
 from stillhouse.contract.failures import EmptyDataError, EmptyUploadError, MalformedIdxError
 from tests.fixtures.files import gzipped_idx, idx
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from app.artifacts.inspection import NpzFacts, inspect
-from app.artifacts.inspection.bounds import FREE_BYTES
 from app.artifacts.inspection.npz import MAX_ARRAYS
+from stillhouse.contract.bounds import FREE_BYTES
 from stillhouse.contract.failures import EmptyDataError, MalformedNpzError, PickleRefusedError
 from tests.fixtures.files import npy, npz
 

@@ -1,11 +1,14 @@
 """Files leave a trainer's folder only if they are plain; folders go when nobody holds them."""
 
 import os
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from tests.fixtures.waiting import wait_until
 from worker.orders import ProtocolError
 from worker.scratch import HEAD_BYTES, TAIL_BYTES, GoneError, TrainerLog, attempt_folder, lock, produced, sweep
 
@@ -130,3 +133,24 @@ def test_a_sweep_takes_what_nobody_holds(tmp_path: Path) -> None:
         assert held.is_dir()
         os.close(descriptor)
     assert {path.name for path in tmp_path.iterdir()} == {"orphaned"}
+
+
+def test_the_folder_stays_until_the_last_process_has_left_it(tmp_path: Path) -> None:
+    entered, leave = threading.Event(), threading.Event()
+
+    def attempt() -> None:
+        with attempt_folder(tmp_path, "job-1"):
+            entered.set()
+            leave.wait(10)
+
+    with ThreadPoolExecutor(1) as pool:
+        ending = pool.submit(attempt)
+        assert entered.wait(10)
+        held = lock(tmp_path / "job-1")
+        leave.set()
+        wait_until(lambda: not (tmp_path / "job-1.log").exists())
+        assert not ending.done()
+        assert (tmp_path / "job-1").exists()
+        os.close(held)
+        ending.result(timeout=10)
+    assert not (tmp_path / "job-1").exists()

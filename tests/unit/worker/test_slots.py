@@ -1,4 +1,4 @@
-"""k slots at once or none, and nobody who was refused is forgotten."""
+"""k slots at once or none."""
 
 import threading
 
@@ -19,16 +19,6 @@ def test_released_slots_are_taken_again() -> None:
     assert taken is not None
     slots.release(taken)
     assert slots.take(2) == (0, 1)
-
-
-def test_a_refusal_is_told_once_at_the_next_release() -> None:
-    slots = Slots(2)
-    first, second = slots.take(), slots.take()
-    assert first is not None
-    assert second is not None
-    assert slots.take() is None
-    assert slots.release(first)
-    assert not slots.release(second)
 
 
 def test_no_slot_is_given_twice() -> None:

@@ -14,6 +14,7 @@ from stillhouse.contract.report import Latency
 
 NUM_WARMUP_RUNS = 20
 MIN_RUNS = 30
+NUM_THREADS = 1
 NANOSECONDS_PER_MS = 1e6
 
 
@@ -21,26 +22,29 @@ def measure_latency(
     models: Mapping[str, nn.Module],
     inputs: Tensor,
     *,
+    passes: Mapping[str, Callable[[], object]] | None = None,
     num_runs: int = 300,
     max_seconds: float = 3.0,
-    threads: int = 1,
+    threads: int = NUM_THREADS,
 ) -> dict[str, Latency]:
     """CPU latency of one forward pass of each model on `inputs` (N, *input_shape), normalised float32; N is 1.
+
+    `passes` are those of what is no torch module, on as many samples.
 
     The models take turns run by run, so that a drift of the machine hits all alike. They may live on any device; copies
     are measured, in eval mode. Slow models get fewer than `num_runs`, but never fewer than 30, once `max_seconds` have
     passed. One thread by default: more of them wait for each other, and for whatever else the machine does.
     """
-    passes = {name: _forward(model, inputs.cpu()) for name, model in models.items()}
-    times: dict[str, list[int]] = {name: [] for name in passes}
+    each = {**{name: _forward(model, inputs.cpu()) for name, model in models.items()}, **(passes or {})}
+    times: dict[str, list[int]] = {name: [] for name in each}
     with torch.inference_mode(), _no_collection(), _threads(threads):
         for _ in range(NUM_WARMUP_RUNS):
-            _take_turns(passes)
+            _take_turns(each)
         started = perf_counter_ns()
         for run in range(num_runs):
             if run >= MIN_RUNS and perf_counter_ns() - started > max_seconds * 1e9:
                 break
-            for name, elapsed in _take_turns(passes).items():
+            for name, elapsed in _take_turns(each).items():
                 times[name].append(elapsed)
     return {name: _latency(elapsed, len(inputs), threads) for name, elapsed in times.items()}
 
@@ -50,7 +54,7 @@ def _forward(model: nn.Module, inputs: Tensor) -> Callable[[], Tensor]:
     return lambda: twin(inputs)
 
 
-def _take_turns(passes: Mapping[str, Callable[[], Tensor]]) -> dict[str, int]:
+def _take_turns(passes: Mapping[str, Callable[[], object]]) -> dict[str, int]:
     """Nanoseconds of one pass of each model."""
     elapsed = {}
     for name, forward in passes.items():

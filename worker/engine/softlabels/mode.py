@@ -47,7 +47,7 @@ class LabelMode:
 
 def decide(spec: JobSpec, cost: Cost) -> LabelMode:
     """What the spec comes to."""
-    chosen, augmentation = spec.soft_labels, spec.training.augmentation
+    chosen, augmentation = spec.effective_soft_labels, spec.effective_training.augmentation
     if not spec.effective_objective.needs_teacher:
         return LabelMode(None, "No term asks the teacher about the training split.", is_needed=False)
     if why := _why_online(spec):
@@ -55,16 +55,19 @@ def decide(spec: JobSpec, cost: Cost) -> LabelMode:
     if augmentation is None:
         return LabelMode(1, "The teacher is asked once for each sample: nothing is augmented.")
     if isinstance(chosen, ViewedSoftLabels):
-        views = min(chosen.views, spec.training.epochs)
-        return LabelMode(views, f"The teacher is asked once for each of {views} views of a sample, as the spec asks.")
-    return _weigh(cost, spec.training.epochs)
+        views = min(chosen.views, spec.effective_training.epochs)
+        whose = "spec" if chosen is spec.soft_labels else "recipe"
+        return LabelMode(
+            views, f"The teacher is asked once for each of {views} views of a sample, as the {whose} asks."
+        )
+    return _weigh(cost, spec.effective_training.epochs)
 
 
 def _why_online(spec: JobSpec) -> str | None:
     """Why storing is out of the question; None where it is not."""
     if spec.effective_objective.needs_features:
         return ": terms look at its layers, which no store holds."
-    if isinstance(spec.soft_labels, OnlineSoftLabels):
+    if isinstance(spec.effective_soft_labels, OnlineSoftLabels):
         return ", as the spec asks."
     return ": its answers come with the data." if spec.teacher.kind == "soft_labels" else None
 

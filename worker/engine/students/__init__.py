@@ -41,9 +41,9 @@ def fit_student(
     """The student's complete architecture. Raises what fits when it cannot be built, derived or trained on the data."""
     student = spec.student
     if not isinstance(student, DerivedStudent):
-        return fit_named(student, spec.training, dataset, num_classes, outputs=spec.task.outputs)
+        return fit_named(student, spec.effective_training, dataset, num_classes, outputs=spec.task.outputs)
     derived = _derive(student, dataset, teacher_model, teacher_architecture)
-    check_batch(derived.architecture, spec.training, len(dataset.train.ids), "/training")
+    check_batch(derived.architecture, spec.effective_training, len(dataset.train.ids), "/training")
     return derived.architecture
 
 

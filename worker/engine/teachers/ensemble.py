@@ -1,6 +1,6 @@
 """Several teachers that answer as one."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal
 
 import torch
@@ -19,7 +19,7 @@ class Ensemble:
     def __init__(
         self, members: Sequence[Teacher], weights: Sequence[float], average: Literal["probabilities", "logits"]
     ) -> None:
-        self._members = members
+        self.members = members
         self._weights = torch.tensor(weights) / sum(weights)
         kinds = {member.gives for member in members}
         self._is_stacked = average == "probabilities" and "values" not in kinds
@@ -34,29 +34,35 @@ class Ensemble:
     @property
     def description(self) -> str:
         """In short, for the report."""
-        return "ensemble of " + " + ".join(member.description for member in self._members)
+        return "ensemble of " + " + ".join(member.description for member in self.members)
 
     @property
     def num_parameters(self) -> int | None:
         """Of all members, where all tell."""
-        return _total([member.num_parameters for member in self._members])
+        return _total([member.num_parameters for member in self.members])
 
     @property
     def num_bytes(self) -> int | None:
         """Of all members, where all tell."""
-        return _total([member.num_bytes for member in self._members])
+        return _total([member.num_bytes for member in self.members])
 
     @property
     def identity(self) -> dict[str, Any]:
         """Who the members are, and how they are averaged."""
         return {
-            "backend": "ensemble", "members": [member.identity for member in self._members],
+            "backend": "ensemble", "members": [member.identity for member in self.members],
             "weights": self._weights.tolist(), "stacked": self._is_stacked,
         }
 
+    def timed_pass(self, arranged: Tensor, threads: int) -> Callable[[], object] | None:
+        """All members' passes, one after the other, where each has one."""
+        passes = [member.timed_pass(arranged, threads) for member in self.members]
+        known = [each for each in passes if each is not None]
+        return (lambda: [each() for each in known]) if len(known) == len(passes) else None
+
     def answer(self, arranged: Tensor, given: Tensor | None = None) -> Tensor:
         """(N, M, num_outputs) where probabilities are averaged, else the weighted mean (N, num_outputs)."""
-        answers = torch.stack([member.answer(arranged, given) for member in self._members], dim=1)
+        answers = torch.stack([member.answer(arranged, given) for member in self.members], dim=1)
         if self._is_stacked:
             return answers
         return torch.einsum("nmc,m->nc", answers, self._weights.to(answers))

@@ -1,6 +1,6 @@
 """Teachers of any framework, as ONNX models."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -48,7 +48,8 @@ class OnnxModelTeacher:
         self._spec, self._param = spec, param
         self.num_bytes = path.stat().st_size
         self._num_threads = torch.get_num_threads()
-        self._session = _open(path, param, self._num_threads)
+        self._content = path.read_bytes()
+        self._session = _open(self._content, param, self._num_threads)
         self._read = dataset.preprocessing
         self._preprocessing = reading(spec.normalization, dataset, param) if spec.normalization else None
         self._inputs = _plan_inputs(self._session.get_inputs(), spec, dataset.preprocessing, param)
@@ -77,6 +78,16 @@ class OnnxModelTeacher:
             "read": self._read.model_dump(mode="json"),
             "preprocessing": self._preprocessing.model_dump(mode="json") if self._preprocessing else None,
         }
+
+    def timed_pass(self, arranged: Tensor, threads: int) -> Callable[[], object]:
+        """A run of a session of its own with so many threads."""
+        session = _open(self._content, self._param, threads)
+        read = self._preprocessing.normalize(arranged) if self._preprocessing else arranged
+        samples = read.cpu().numpy()
+        if self._batch:
+            samples = np.repeat(samples[:1], self._batch, axis=0)
+        taken = {name: take(samples) for name, take in self._inputs.items()}
+        return lambda: session.run([self._output], taken)
 
     def answer(self, arranged: Tensor, given: Tensor | None = None) -> Tensor:
         """Outputs (N, num_outputs): logits, values, or logarithms of probabilities, on the device of the samples."""
@@ -115,7 +126,7 @@ def load_onnx(
     return OnnxModelTeacher(spec, inputs[spec.artifact], dataset, param, is_classification=is_classification)
 
 
-def _open(path: Path, param: str, num_threads: int) -> "InferenceSession":
+def _open(content: bytes, param: str, num_threads: int) -> "InferenceSession":
     import onnxruntime  # noqa: PLC0415 - it starts threads, which the forkserver must not have
 
     options = onnxruntime.SessionOptions()
@@ -124,7 +135,7 @@ def _open(path: Path, param: str, num_threads: int) -> "InferenceSession":
     options.log_severity_level = 3
     try:
         # From bytes, so that there is no folder in which the model could name another file.
-        return onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # as above
         raise TeacherFailedError(f"ONNX Runtime cannot open the model: {error}", param=f"{param}/artifact") from error
 

@@ -34,6 +34,9 @@ class GivenTeacher:
             "num_outputs": self.num_outputs,
         }
 
+    def timed_pass(self, arranged: Tensor, threads: int) -> None:
+        """Nothing is computed."""
+
     def answer(self, arranged: Tensor, given: Tensor | None = None) -> Tensor:
         """Outputs (N, num_outputs): logits, values, or logarithms of probabilities."""
         if given is None:

@@ -1,6 +1,7 @@
 """A model to learn from."""
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -57,6 +58,9 @@ class Teacher(Protocol):
         Plain JSON, and a part of the keys of its soft labels.
         """
 
+    def timed_pass(self, arranged: Tensor, threads: int) -> Callable[[], object] | None:
+        """One pass of raw arranged samples (N, ...) on the CPU, ready to be timed; None where nothing is computed."""
+
     def answer(self, arranged: Tensor, given: Tensor | None = None) -> Tensor:
         """Outputs (N, num_outputs), or (N, M, num_outputs) of M members, float32, of raw arranged samples (N, ...).
 
@@ -102,6 +106,12 @@ class NetworkTeacher:
             "backend": "torch", "precision": "float32", "architecture": self.architecture.model_dump(mode="json"),
             "preprocessing": self.preprocessing.model_dump(mode="json"),
         }
+
+    def timed_pass(self, arranged: Tensor, threads: int) -> Callable[[], object]:
+        """A copy's forward pass; torch's threads are the caller's."""
+        del threads
+        twin, inputs = copy.deepcopy(self.module).cpu().eval(), self.preprocessing.normalize(arranged.cpu())
+        return lambda: twin(inputs)
 
     @torch.no_grad()
     def answer(self, arranged: Tensor, given: Tensor | None = None) -> Tensor:

@@ -11,7 +11,7 @@ the batch that it is in or on how many threads there are. Three habits keep it s
 - Masks are factors of 0 and 1, and choices are gathers: many times as fast as `torch.where` on a CPU.
 """
 
-from worker.engine.data.augment.augmenter import Augmented, Augmenter, augment
+from worker.engine.data.augment.augmenter import Augmented, Augmenter
 from worker.engine.data.augment.mixing import mixed_labels
 
-__all__ = ["Augmented", "Augmenter", "augment", "mixed_labels"]
+__all__ = ["Augmented", "Augmenter", "mixed_labels"]

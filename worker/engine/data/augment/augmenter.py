@@ -91,15 +91,6 @@ class Augmenter:
         return blend(self._change(images, draws), self._change(others, their_draws), weights)
 
 
-def augment(images: Tensor, ids: Tensor, augmentation: Augmentation, *, epoch: int) -> Tensor:
-    """Raw images (B, channels, height, width) of the samples `ids` (B,) as the epoch shows them; a new tensor.
-
-    What mixes, or changes the values of floats, needs an Augmenter.
-    """
-    assert not augmentation.mixes  # noqa: S101 - ours, not the user's
-    return Augmenter(augmentation, lambda _: images, ids)(ids, epoch).images
-
-
 def _ready(transform: Transform) -> Callable[[Tensor, Tensor, Limits], Tensor]:
     """The transform as a function of images, draws (NUM_DRAWS, B) and limits."""
     fields = transform.model_dump(exclude={"kind"})

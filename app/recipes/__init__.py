@@ -1,0 +1,1 @@
+"""Recipes: read only, from the contract."""
