@@ -65,10 +65,14 @@ class Recipe:
     views: int | None = None
     dropout: float = 0.0
 
-    def facts(self) -> dict[str, Any]:
-        """For the record."""
-        told = {} if self.dropout else {"temperature": self.temperature, "views": self.views}
-        return {**told, "dropout": self.dropout, "training": self.training.model_dump(mode="json", exclude_none=True)}
+    @property
+    def sections(self) -> dict[str, Any]:
+        """The sections of a student's job spec."""
+        return {
+            "objective": Objective(terms=[Kl(temperature=self.temperature)]),
+            "training": self.training,
+            "soft_labels": ViewedSoftLabels(views=self.views) if self.views else AutoSoftLabels(),
+        }
 
 
 def training(epochs: int, **others: Any) -> Training:  # noqa: ANN401 - fields of Training
@@ -145,10 +149,7 @@ class Trainer:
         spec = JobSpec(
             teacher=CheckpointTeacher(artifact=artifact_id(teacher)),
             student=STUDENT,
-            objective=Objective(terms=[Kl(temperature=recipe.temperature)]),
-            training=recipe.training,
-            soft_labels=ViewedSoftLabels(views=recipe.views) if recipe.views else AutoSoftLabels(),
-            control=with_control, data=self._splits.section, seed=seed,
+            control=with_control, data=self._splits.section, seed=seed, **recipe.sections,
         )
         return self._kept.result(spec, lambda _: self._train_student(spec, teacher))
 
@@ -223,7 +224,10 @@ def choose(kept: Kept, folder: Path) -> None:
         "students' teacher is the best one",
         "teachers": {name: result for name, (result, _) in teachers.items()},
         "students": students,
-        "recipes": {name: recipe.facts() for name, recipe in (TEACHERS | STUDENTS).items()},
+        "recipes": {
+            **{name: _of_teacher(recipe) for name, recipe in TEACHERS.items()},
+            **{name: _of_student(recipe) for name, recipe in STUDENTS.items()},
+        },
     })
 
 
@@ -267,9 +271,18 @@ def _figures(rows: Sequence[Mapping[str, float]]) -> dict[str, Any]:
         "paper": PAPER,
         "threads": torch.get_num_threads(),
         "recipes": {
-            "teacher": TEACHERS[TEACHER].facts(), "clean": STUDENTS[CLEAN].facts(), "views": STUDENTS[VIEWS].facts(),
+            "teacher": _of_teacher(TEACHERS[TEACHER]), "clean": _of_student(STUDENTS[CLEAN]),
+            "views": _of_student(STUDENTS[VIEWS]),
         },
     }
+
+
+def _of_teacher(recipe: Recipe) -> dict[str, Any]:
+    return {"dropout": recipe.dropout, "training": recipe.training.model_dump(mode="json", exclude_none=True)}
+
+
+def _of_student(recipe: Recipe) -> dict[str, Any]:
+    return {name: section.model_dump(mode="json", exclude_none=True) for name, section in recipe.sections.items()}
 
 
 def main() -> None:
