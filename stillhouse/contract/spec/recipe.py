@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from stillhouse.contract.spec.augmentation import Augmentation, Shift
+from stillhouse.contract.spec.augmentation import Affine, Augmentation
 from stillhouse.contract.spec.logit_terms import Kl
 from stillhouse.contract.spec.objective import Objective, usual_objective
 from stillhouse.contract.spec.soft_labels import SoftLabels, ViewedSoftLabels
@@ -96,6 +96,7 @@ _USUAL = (
 )
 # As benchmarks.hinton trains a student.
 _LONG = Training(epochs=40, batch_size=256, optimizer=AdamW(learning_rate=2e-3))
+_WIDE_JITTER = Affine(degrees=10.0, translation=2 / 28, min_scale=0.9, max_scale=1.1, shear=5.0)
 _MNIST_LIKE = (
     Recipe(
         name="hinton2015",
@@ -112,11 +113,11 @@ _MNIST_LIKE = (
     Recipe(
         name="augmented_views",
         tasks=["classification"],
-        when="Small centred images such as digits, whose meaning a move of two pixels does not change: the teacher is "
-        "asked once about each of four shifted views of a sample.",
+        when="Small centred images such as digits, whose meaning a slight turn, shear, move or change of size does not "
+        "alter: the teacher is asked once about each of eight such views of a sample.",
         objective=Objective(terms=[Kl(temperature=4.0)]),
-        training=_LONG.model_copy(update={"augmentation": Augmentation(transforms=[Shift(pixels=2)])}),
-        soft_labels=ViewedSoftLabels(views=4),
+        training=_LONG.model_copy(update={"augmentation": Augmentation(transforms=[_WIDE_JITTER])}),
+        soft_labels=ViewedSoftLabels(views=8),
         claims=[Claim(
             "hinton", _MNIST, {"errors, distilled": "student_distilled_views", **_ALONE}, settings="recipes.views",
         )],
