@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from stillhouse.contract.spec.augmentation import Augmentation, Shift
+from stillhouse.contract.spec.augmentation import Affine, Augmentation
 from stillhouse.contract.spec.logit_terms import Kl
 from stillhouse.contract.spec.objective import Objective, usual_objective
 from stillhouse.contract.spec.soft_labels import SoftLabels, ViewedSoftLabels
@@ -112,11 +112,11 @@ _MNIST_LIKE = (
     Recipe(
         name="augmented_views",
         tasks=["classification"],
-        when="Small centred images such as digits, whose meaning a move of two pixels does not change: the teacher is "
-        "asked once about each of four shifted views of a sample.",
+        when="Small centred images such as digits, whose meaning a small turn, move or lean does not change: the "
+        "teacher is asked once about each of eight such views of a sample. Best where it learned from such views too.",
         objective=Objective(terms=[Kl(temperature=4.0)]),
-        training=_LONG.model_copy(update={"augmentation": Augmentation(transforms=[Shift(pixels=2)])}),
-        soft_labels=ViewedSoftLabels(views=4),
+        training=_LONG.model_copy(update={"augmentation": Augmentation(transforms=[Affine(translation=2 / 28)])}),
+        soft_labels=ViewedSoftLabels(views=8),
         claims=[Claim(
             "hinton", _MNIST, {"errors, distilled": "student_distilled_views", **_ALONE}, settings="recipes.views",
         )],
