@@ -200,7 +200,7 @@ def _gaps(found: Mapping[str, Sequence[Result]], against: str) -> dict[str, dict
     """Validation accuracy over that of another objective in points, paired by the seeds that both have.
 
     Two are told apart where the gap is more than twice its standard error. A standard error of so few seeds is itself
-    a matter of luck, so it counts for no less than the median over all objectives.
+    a matter of luck, so it counts for no less than the median over all objectives at their defaults.
     """
     paired = {
         name: [
@@ -210,7 +210,7 @@ def _gaps(found: Mapping[str, Sequence[Result]], against: str) -> dict[str, dict
         for name, results in found.items() if name != against
     }
     errors = {name: _error(gaps) for name, gaps in paired.items()}
-    usual = median(errors.values())
+    usual = median(error for name, error in errors.items() if name not in WEIGHTS)
     return {
         name: {
             "mean": mean(gaps), "standard_error": errors[name], "usual_standard_error": usual,
