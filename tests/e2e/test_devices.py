@@ -16,6 +16,9 @@ from stillhouse.contract.status import Phase
 from stillhouse.local import LocalService, running
 from tests.fixtures.waiting import wait_until
 
+# Two processes wait for each other at every step, and much longer where something else has the cores.
+pytestmark = pytest.mark.timeout(600)
+
 TWO_SLOTS = {
     "STILLHOUSE_SLOTS": "2", "STILLHOUSE_LEASE_SECONDS": "10", "STILLHOUSE_REAP_SECONDS": "0.5",
     "STILLHOUSE_RING_AGAIN_SECONDS": "1",
