@@ -97,7 +97,7 @@ def test_a_named_recipe_fills_in_all_that_the_spec_leaves_out() -> None:
     chosen = spec(recipe="augmented_views")
     assert chosen.effective_objective == recipe.objective
     assert chosen.effective_training == recipe.training
-    assert chosen.effective_soft_labels == ViewedSoftLabels(views=4)
+    assert chosen.effective_soft_labels == ViewedSoftLabels(views=8)
 
 
 def test_a_given_field_of_the_training_replaces_that_field_alone() -> None:
