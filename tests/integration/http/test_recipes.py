@@ -7,6 +7,7 @@ from stillhouse.contract.recipes import applied, listed
 from stillhouse.contract.report import AppliedRecipe
 from stillhouse.contract.resources import Job, ListedRecipe, Page
 from stillhouse.contract.spec import JobSpec
+from tests.fixtures.files import idx
 from tests.fixtures.reports import small_report
 from tests.fixtures.service import ADMIN_KEY, Service
 
@@ -64,11 +65,13 @@ def test_a_recipe_of_another_task_is_refused_at_its_field(service: Service) -> N
     assert "use auto or classification, hinton2015, augmented_views" in error["detail"]
 
 
-def test_an_augmentation_that_the_images_are_too_small_for_is_told_at_who_gave_it(service: Service) -> None:
-    shifted = {"augmentation": {"transforms": [{"kind": "shift", "pixels": 2}]}}
-    by_recipe = service.client.post("/jobs", json=service.spec(recipe="augmented_views"))
-    by_spec = service.client.post("/jobs", json=service.spec(training=shifted))
-    assert [response.json()["param"] for response in (by_recipe, by_spec)] == [
-        "/recipe", "/training/augmentation/transforms/0/pixels",
-    ]
+def test_an_augmentation_of_a_table_is_told_at_who_gave_it(service: Service) -> None:
+    train = {"inputs": service.uploaded(idx([20, 4])), "labels": service.uploaded(idx([20]))}
+    table = {
+        "data": {"kind": "idx", "train": train}, "teacher": {"kind": "train", "architecture": {"kind": "mlp"}},
+    }
+    flipped = {"augmentation": {"transforms": [{"kind": "flip"}]}}
+    by_recipe = service.client.post("/jobs", json=service.spec(recipe="augmented_views", **table))
+    by_spec = service.client.post("/jobs", json=service.spec(training=flipped, **table))
+    assert [response.json()["param"] for response in (by_recipe, by_spec)] == ["/recipe", "/training/augmentation"]
     assert by_recipe.json()["detail"] == by_spec.json()["detail"]
