@@ -39,6 +39,14 @@ def test_a_difference_between_models_and_migrations_is_seen(empty_url: str) -> N
         migrate.check(empty_url)
 
 
+# As the first release wrote it.
+A_JOB = text(
+    "INSERT INTO jobs (id, owner, labels, spec, spec_version, queue, priority, status, attempt, losses, "
+    "last_seq, created_at, percent, latest_metrics) VALUES ('job_1', 'ann', '{}', '{}', 1, 'cpu', 0, "
+    "'queued', 0, 0, 1, '2030-01-01 00:00:00.000000', 0, '{}')"
+)
+
+
 def test_upgrade_downgrade_upgrade(empty_url: str) -> None:
     migrate.upgrade(empty_url)
     migrate.downgrade(empty_url, "base")
@@ -55,11 +63,7 @@ def test_jobs_of_the_release_before_stay_jobs_and_plans_never_become_any(empty_u
     migrate.upgrade(empty_url, "0001")
     database = Database(empty_url)
     with database.writing() as session:
-        session.execute(text(
-            "INSERT INTO jobs (id, owner, labels, spec, spec_version, queue, priority, status, attempt, losses, "
-            "last_seq, created_at, percent, latest_metrics) VALUES ('job_1', 'ann', '{}', '{}', 1, 'cpu', 0, "
-            "'queued', 0, 0, 1, '2030-01-01 00:00:00.000000', 0, '{}')"
-        ))
+        session.execute(A_JOB)
         session.execute(text(
             "INSERT INTO job_events (job_id, seq, attempt, at, type, body) "
             "VALUES ('job_1', 1, 0, '2030-01-01 00:00:00.000000', 'status', '{}')"
@@ -81,11 +85,7 @@ def test_jobs_of_the_release_before_take_one_device(empty_url: str) -> None:
     migrate.upgrade(empty_url, "0003")
     database = Database(empty_url)
     with database.writing() as session:
-        session.execute(text(
-            "INSERT INTO jobs (id, owner, labels, spec, spec_version, queue, priority, status, attempt, losses, "
-            "last_seq, created_at, percent, latest_metrics) VALUES ('job_1', 'ann', '{}', '{}', 1, 'cpu', 0, "
-            "'queued', 0, 0, 1, '2030-01-01 00:00:00.000000', 0, '{}')"
-        ))
+        session.execute(A_JOB)
     migrate.upgrade(empty_url)
     with database.writing() as session:
         assert session.execute(text("SELECT num_devices FROM jobs")).scalar() == 1

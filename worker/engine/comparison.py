@@ -1,6 +1,6 @@
 """Teacher, student and control side by side, for the report."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -69,11 +69,10 @@ def compare(spec: JobSpec, prepared: Prepared, teacher: Teacher, keeper: Keeper,
     trained = keeper.trainings
     student = _selected(trained[Phase.DISTILLING], prepared.student.architecture, device)
     models = {"student": student}
-    if teacher.module is not None:
-        models["teacher"] = teacher.module
     if Phase.CONTROL in trained:
         models["control"] = _selected(trained[Phase.CONTROL], prepared.student.architecture, device)
-    latencies = measure_latency(models, prepared.one_input(), passes=_timed_teacher(teacher, prepared))
+    timed = teacher.timed_pass(prepared.one_sample(), NUM_THREADS)
+    latencies = measure_latency(models, prepared.one_input(), passes={"teacher": timed} if timed else {})
     states = {"student": trained[Phase.DISTILLING], "control": trained.get(Phase.CONTROL)}
     subjects = [_describe_teacher(teacher, examiner, trained.get(Phase.TEACHER))]
     subjects += [
@@ -81,14 +80,6 @@ def compare(spec: JobSpec, prepared: Prepared, teacher: Teacher, keeper: Keeper,
     ]
     subjects = [subject.model_copy(update={"latency": latencies.get(subject.name)}) for subject in subjects]
     return Comparison(spec, prepared, student, subjects, trained, device)
-
-
-def _timed_teacher(teacher: Teacher, prepared: Prepared) -> dict[str, Callable[[], object]]:
-    """The pass of a teacher that is no torch module, where it has one."""
-    if teacher.module is not None:
-        return {}
-    timed = teacher.timed_pass(prepared.one_sample(), NUM_THREADS)
-    return {"teacher": timed} if timed else {}
 
 
 class _Examiner:

@@ -2,7 +2,7 @@
 
 The pipeline calls three things, in this order:
 
-    latencies = measure_latency({"teacher": teacher, "student": student, "control": control}, one_input)
+    latencies = measure_latency({"student": student, "control": control}, one_input, passes={"teacher": its_pass})
     report = build_report(...)                                  # worker.engine.report
     exported = export_bundle(scratch=..., student=..., report=report, ...)
     yield Finished(report=exported.report, files=exported.files)

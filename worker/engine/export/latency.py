@@ -29,7 +29,7 @@ def measure_latency(
 ) -> dict[str, Latency]:
     """CPU latency of one forward pass of each model on `inputs` (N, *input_shape), normalised float32; N is 1.
 
-    `passes` are those of what is no torch module, on as many samples.
+    `passes` are of what reads samples its own way, on as many of them.
 
     The models take turns run by run, so that a drift of the machine hits all alike. They may live on any device; copies
     are measured, in eval mode. Slow models get fewer than `num_runs`, but never fewer than 30, once `max_seconds` have

@@ -6,11 +6,10 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from stillhouse.contract.spec import Architecture, DerivedStudent, JobSpec, Layers
-from worker.engine.architectures import blaming, check_batch
+from worker.engine.architectures import blaming, fit
 from worker.engine.course import Learner
 from worker.engine.data import Dataset
 from worker.engine.students.derived import Derived
-from worker.engine.students.families import fit_named
 from worker.engine.students.initial import load_initial_weights
 from worker.engine.students.pruning import derive_narrower
 from worker.engine.students.shortening import derive_shorter
@@ -38,13 +37,14 @@ def fit_student(
     spec: JobSpec, dataset: Dataset, num_classes: int, teacher_model: nn.Module | None,
     teacher_architecture: Architecture | None,
 ) -> Architecture:
-    """The student's complete architecture. Raises what fits when it cannot be built, derived or trained on the data."""
+    """The student's complete architecture. Raises what fits when it cannot be built, derived or read the data."""
     student = spec.student
     if not isinstance(student, DerivedStudent):
-        return fit_named(student, spec.effective_training, dataset, num_classes, outputs=spec.task.outputs)
-    derived = _derive(student, dataset, teacher_model, teacher_architecture)
-    check_batch(derived.architecture, spec.effective_training, len(dataset.train.ids), "/training")
-    return derived.architecture
+        return fit(
+            student, input_shape=dataset.input_shape, num_classes=num_classes, param="/student",
+            outputs=spec.task.outputs,
+        )
+    return _derive(student, dataset, teacher_model, teacher_architecture).architecture
 
 
 def begin_student(
