@@ -15,7 +15,7 @@ from app.artifacts.models import ArtifactRow
 from app.artifacts.schemas import artifact_resource
 from app.artifacts.service import Intake
 from app.http.access import CallerOf
-from app.http.bodies import pour, refuse_early
+from app.http.bodies import declared_length, pour, refuse_early
 from app.http.downloads import MEDIA_TYPES, RESPONSES, Content, serve
 from app.http.paging import CursorOf, LimitOf
 from app.http.parts import Parts, PartsOf
@@ -44,6 +44,7 @@ from stillhouse.contract.failures import (
     StorageFullError,
     UnauthenticatedError,
     UnavailableError,
+    UnknownContentError,
     UnsafeArchiveError,
     UploadIncompleteError,
     UploadTooLargeError,
@@ -72,7 +73,11 @@ FormatOf = Annotated[
 ]
 NameOf = Annotated[str, Query(min_length=1, max_length=255, description="A name for people.")]
 Sha256Of = Annotated[
-    str | None, Query(pattern="^[0-9a-fA-F]{64}$", description="Digest that the bytes must have when they arrived."),
+    str | None, Query(
+        pattern="^[0-9a-fA-F]{64}$",
+        description="Digest that the bytes must have when they arrived. With an empty body: of bytes that you have "
+        "stored before as an artifact of this kind and format, and need not send again.",
+    ),
 ]
 
 
@@ -83,7 +88,7 @@ Sha256Of = Annotated[
         DigestMismatchError, StorageFullError, MalformedSafetensorsError, MalformedPytorchError, MalformedIdxError,
         MalformedNpzError, MalformedOnnxError, MalformedParquetError, MalformedCsvError, MalformedArchiveError,
         UnsafeArchiveError, ArchiveTooLargeError, MalformedDatasetError, PickleRefusedError, EmptyDataError,
-        UnavailableError,
+        UnavailableError, UnknownContentError,
     ),
 )
 async def upload(
@@ -93,14 +98,28 @@ async def upload(
     """Upload a file as the raw body of the request. Its header is inspected; what is refused leaves nothing behind."""
     if format is not None and format not in _FORMATS[kind]:
         raise InvalidRequestError(f"A {kind} comes as {' or '.join(_FORMATS[kind])}, not {format}.", param="format")
-    limit = parts.settings.max_upload_bytes
-    refuse_early(request, limit, UploadTooLargeError)
-    async with _intake(parts, caller.owner) as intake:
-        await pour(request, intake.write, limit, UploadTooLargeError)
-        keep = partial(_keep, intake, kind=kind, upload_format=format, name=name, sha256=sha256)
-        row = await run_in_threadpool(keep)
+    if sha256 is not None and declared_length(request) == 0:
+        row = await run_in_threadpool(partial(
+            service.store_again, parts.db, parts.stores, owner=caller.owner, sha256=sha256, kind=kind, name=name,
+            format=format,
+        ))
+    else:
+        row = await _receive(request, parts, caller.owner, kind=kind, upload_format=format, name=name, sha256=sha256)
     response.headers["Location"] = f"/artifacts/{row.id}"
     return artifact_resource(row)
+
+
+async def _receive(
+    request: Request, parts: Parts, owner: str, *, kind: UploadKind, upload_format: UploadFormat | None, name: str,
+    sha256: str | None,
+) -> ArtifactRow:
+    limit = parts.settings.max_upload_bytes
+    refuse_early(request, limit, UploadTooLargeError)
+    async with _intake(parts, owner) as intake:
+        await pour(request, intake.write, limit, UploadTooLargeError)
+        return await run_in_threadpool(
+            partial(_keep, intake, kind=kind, upload_format=upload_format, name=name, sha256=sha256)
+        )
 
 
 @asynccontextmanager
@@ -130,11 +149,12 @@ def _keep(
 @router.get("/artifacts", responses=declared(UnauthenticatedError, InvalidRequestError, InvalidCursorError))
 def list_artifacts(
     caller: CallerOf, parts: PartsOf, kind: Annotated[ArtifactKind | None, Query(description="Only these.")] = None,
+    size: Annotated[int | None, Query(ge=0, lt=2**62, description="Only those of exactly so many bytes.")] = None,
     cursor: CursorOf = None, limit: LimitOf = 50,
 ) -> Page[Artifact]:
     """List artifacts, newest first."""
     with parts.db.reading() as session:
-        found = service.page(session, caller.owner, kind=kind, cursor=cursor, limit=limit)
+        found = service.page(session, caller.owner, kind=kind, size=size, cursor=cursor, limit=limit)
         used = usage(session, found.rows)
         data = [artifact_resource(row, used.get(row.id)) for row in found.rows]
     return Page(data=data, has_more=found.next_cursor is not None, next_cursor=found.next_cursor)

@@ -18,11 +18,13 @@ def owned(owner: str, artifact_id: str) -> Select[ArtifactRow]:
     return select(ArtifactRow).where(ArtifactRow.id == artifact_id, ArtifactRow.owner == owner)
 
 
-def listed(owner: str, *, kind: str | None, cursor: str | None) -> Select[ArtifactRow]:
+def listed(owner: str, *, kind: str | None, size: int | None, cursor: str | None) -> Select[ArtifactRow]:
     """The owner's artifacts, newest first. Raises InvalidCursorError."""
     statement = select(ArtifactRow).where(ArtifactRow.owner == owner)
     if kind is not None:
         statement = statement.where(ArtifactRow.kind == kind)
+    if size is not None:
+        statement = statement.where(ArtifactRow.size == size)
     if cursor is not None:
         statement = statement.where(after_cursor(ArtifactRow.created_at, ArtifactRow.id, cursor))
     return statement.order_by(ArtifactRow.created_at.desc(), ArtifactRow.id.desc())
@@ -35,6 +37,12 @@ def same_bytes(owner: str, sha256: str, store: str) -> Select[BlobRow]:
         .where(BlobRow.owner == owner, BlobRow.sha256 == sha256, BlobRow.store == store)
         .with_for_update(read=True, key_share=True)
     )
+
+
+def twins(blob_id: str, *, kind: str, format: str | None) -> Select[ArtifactRow]:  # noqa: A002 - as the column
+    """Artifacts of the blob, of this kind and format."""
+    statement = select(ArtifactRow).where(ArtifactRow.blob_id == blob_id, ArtifactRow.kind == kind)
+    return statement if format is None else statement.where(ArtifactRow.format == format)
 
 
 def blobs_of(artifact_ids: Sequence[str]) -> Select[BlobRow]:

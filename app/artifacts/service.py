@@ -27,6 +27,7 @@ from stillhouse.contract.failures import (
     DigestMismatchError,
     EmptyUploadError,
     NotFoundError,
+    UnknownContentError,
     UploadIncompleteError,
 )
 from stillhouse.contract.resources import ArtifactKind
@@ -130,6 +131,24 @@ def store_file(
         return intake.finish(kind=kind, name=name, format=format, facts=facts, job_id=job_id)
 
 
+def store_again(
+    db: Database, stores: Stores, *, owner: str, sha256: str, kind: ArtifactKind, name: str,
+    format: str | None,  # noqa: A002 - as the column
+) -> ArtifactRow:
+    """A new artifact of bytes that the owner has stored as this kind and format. Raises UnknownContentError."""
+    with db.writing() as session:
+        blob = session.scalars(queries.same_bytes(owner, sha256.lower(), stores.files.name)).one_or_none()
+        twin = session.scalars(queries.twins(blob.id, kind=kind, format=format).limit(1)).first() if blob else None
+        if blob is None or twin is None:
+            raise UnknownContentError(param="sha256")
+        artifact = ArtifactRow(
+            id=new_id("art"), owner=owner, kind=kind, name=name, format=twin.format, size=twin.size, blob=blob,
+            facts=twin.facts, job_id=None,
+        )
+        session.add(artifact)
+    return artifact
+
+
 def find(session: Session, owner: str, artifact_id: str) -> ArtifactRow:
     """The owner's artifact. Raises NotFoundError."""
     row = session.scalars(queries.owned(owner, artifact_id)).one_or_none()
@@ -139,10 +158,11 @@ def find(session: Session, owner: str, artifact_id: str) -> ArtifactRow:
 
 
 def page(
-    session: Session, owner: str, *, kind: str | None = None, cursor: str | None = None, limit: int = 50,
+    session: Session, owner: str, *, kind: str | None = None, size: int | None = None, cursor: str | None = None,
+    limit: int = 50,
 ) -> Slice[ArtifactRow]:
     """A page of the owner's artifacts, newest first. Raises InvalidCursorError."""
-    statement = queries.listed(owner, kind=kind, cursor=cursor)
+    statement = queries.listed(owner, kind=kind, size=size, cursor=cursor)
     return cut(session.scalars(statement.limit(limit + 1)).all(), limit)
 
 

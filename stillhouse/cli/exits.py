@@ -10,6 +10,7 @@ from http import HTTPStatus
 import typer
 from pydantic import ValidationError
 from rich.markup import escape
+from stamina.instrumentation import RetryDetails, set_on_retry_hooks
 
 from stillhouse.cli.output import tell
 from stillhouse.client.errors import ServiceUnreachableError, StillhouseApiError, StillhouseClientError
@@ -132,24 +133,24 @@ def _tell_os_error(error: OSError) -> None:
     tell_error(f"{error.strerror or error}{':' if place else ''}{place}")
 
 
-class _Retries(logging.Handler):
-    """Tells people, once, that a request is being tried again."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.is_told = False
+class _Warnings(logging.Handler):
+    """Tells people what the client warns of."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        text = record.getMessage()
-        is_retry = text.startswith("stamina")
-        if not (is_retry and self.is_told):
-            tell(f"[yellow]{'no answer; trying again' if is_retry else escape(text)}[/]")
-        self.is_told = self.is_told or is_retry
+        tell(f"[yellow]{escape(record.getMessage())}[/]")
 
 
 def _tell_retries() -> None:
-    handler = _Retries()
-    for name in ("stamina", "stillhouse.client"):
-        logger = logging.getLogger(name)
-        logger.handlers = [handler]
-        logger.propagate = False
+    """Tell, once, that a request is tried again."""
+    told = iter(["no answer; trying again"])
+
+    def tell_once(details: RetryDetails) -> None:
+        del details
+        for text in told:
+            tell(f"[yellow]{text}[/]")
+
+    # By default stamina logs retries, to another place where structlog happens to be installed.
+    set_on_retry_hooks([tell_once])
+    logger = logging.getLogger("stillhouse.client")
+    logger.handlers = [_Warnings(logging.WARNING)]
+    logger.propagate = False

@@ -8,19 +8,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
 import httpx
 
 from stillhouse.client.connection import Connection, Params, given, parsed, succeeded
-from stillhouse.client.errors import TransferError, UnexpectedAnswerError
-from stillhouse.contract.resources import Artifact
+from stillhouse.client.errors import StillhouseApiError, TransferError, UnexpectedAnswerError
+from stillhouse.contract.resources import Artifact, Page
 
 CHUNK_BYTES = 1024 * 1024
 # Bytes so far, and bytes in all where that is known.
 ProgressCallback = Callable[[int, int | None], None]
 
+# Answers to an upload without a body: the bytes are gone meanwhile, or an older service knows no such thing.
+_TO_BE_SENT = frozenset({"unknown_content", "empty_upload"})
 _SHA256 = re.compile(r'(?:W/)?"?([0-9a-f]{64})"?')
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 
@@ -32,9 +35,31 @@ def _silent(_done: int, _total: int | None) -> None:
 def upload(
     connection: Connection, path: Path, *, params: Params, progress: ProgressCallback | None = None
 ) -> Artifact:
-    """Send a file as an artifact, and check that the service stored just these bytes."""
+    """Have a file as an artifact, and check that the service stored just these bytes.
+
+    What the service has already is not sent: files of the same size are asked for first, so that nothing is read twice
+    for a file that is new.
+    """
+    told = progress or _silent
     with path.open("rb") as file:
-        return connection.retrying(_send_file, connection, file, params, progress or _silent)
+        if known := _known(connection, file, params):
+            told(known.size, known.size)
+            return known
+        return connection.retrying(_send_file, connection, file, params, told)
+
+
+def _known(connection: Connection, file: BufferedReader, params: Params) -> Artifact | None:
+    """A new artifact of bytes that the service has from us already; None where it has not."""
+    alike = {"kind": params.get("kind"), "size": os.fstat(file.fileno()).st_size}
+    try:
+        stored = {artifact.sha256 for artifact in connection.read(Page[Artifact], "/artifacts", alike).data}
+        if not stored or (sha256 := hashlib.file_digest(file, "sha256").hexdigest()) not in stored:
+            return None
+        return parsed(Artifact, connection.request("POST", "/artifacts", params={**params, "sha256": sha256}))
+    except StillhouseApiError as error:
+        if error.status != HTTPStatus.FORBIDDEN and error.code not in _TO_BE_SENT:
+            raise
+        return None
 
 
 def _send_file(connection: Connection, file: BinaryIO, params: Params, progress: ProgressCallback) -> Artifact:

@@ -248,6 +248,12 @@ class DigestMismatchError(StillhouseError):
     retryable = True
 
 
+class UnknownContentError(StillhouseError):
+    """You have no artifact of this kind and format with these bytes; send the bytes in the body."""
+
+    code = "unknown_content"
+
+
 class StorageFullError(StillhouseError):
     """There is no room left to store this; nothing was kept. Delete artifacts or ask the operator for room."""
 

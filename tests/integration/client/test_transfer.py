@@ -121,8 +121,9 @@ def test_an_upload_is_checked_and_told(service: ScriptedService, client: Client,
     artifact = client.upload(file, progress=lambda done, total: moves.append((done, total)))
     assert (artifact.kind, artifact.format, artifact.name) == ("teacher", "safetensors", "teacher.safetensors")
     assert moves[-1] == (len(CONTENT), len(CONTENT))
-    assert service.seen[0].headers["content-length"] == str(len(CONTENT))
-    assert service.seen[0].headers["authorization"] == "Bearer sk_secret"
+    (sent,) = service.requests("POST", "/artifacts")
+    assert sent.headers["content-length"] == str(len(CONTENT))
+    assert sent.headers["authorization"] == "Bearer sk_secret"
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".pth", ".bin", ".ckpt"])
@@ -144,7 +145,56 @@ def test_an_upload_is_sent_again_when_the_service_is_busy(
     file.write_bytes(b"\0\0\x08\x01" + CONTENT)
     service.on("POST", "/artifacts", problem(503, "unavailable"), artifact_of)
     assert client.upload(file).kind == "data"
-    assert [len(seen.body) for seen in service.seen] == [len(CONTENT) + 4] * 2
+    assert [len(seen.body) for seen in service.requests("POST", "/artifacts")] == [len(CONTENT) + 4] * 2
+
+
+@pytest.fixture
+def known_file(service: ScriptedService, tmp_path: Path) -> Path:
+    """A file of which the service has the bytes already."""
+    file = tmp_path / "teacher.safetensors"
+    file.write_bytes(CONTENT)
+    query = {"kind": ["teacher"], "name": ["old"], "format": ["safetensors"]}
+    stored = json.loads(artifact_of(Seen("POST", "/artifacts", query, {}, CONTENT)).body)
+    service.on("GET", "/artifacts", as_json({"data": [stored], "has_more": False, "next_cursor": None}))
+    return file
+
+
+def test_bytes_that_the_service_has_are_not_sent(service: ScriptedService, client: Client, known_file: Path) -> None:
+    service.on("POST", "/artifacts", artifact_of)
+    moves: list[tuple[int, int | None]] = []
+    client.upload(known_file, progress=lambda done, total: moves.append((done, total)))
+    (sent,) = service.requests("POST", "/artifacts")
+    assert (sent.body, sent.query["sha256"]) == (b"", [hashlib.sha256(CONTENT).hexdigest()])
+    assert len(moves) == 1
+    assert moves[0][0] == moves[0][1]
+    (asked,) = service.requests("GET", "/artifacts")
+    assert asked.query == {"kind": ["teacher"], "size": [str(len(CONTENT))]}
+
+
+@pytest.mark.parametrize("code", ["unknown_content", "empty_upload"])
+def test_bytes_that_are_gone_meanwhile_are_sent(
+    service: ScriptedService, client: Client, known_file: Path, code: str
+) -> None:
+    service.on("POST", "/artifacts", problem(422, code), artifact_of)
+    client.upload(known_file)
+    assert [seen.body for seen in service.requests("POST", "/artifacts")] == [b"", CONTENT]
+
+
+def test_other_bytes_of_the_same_length_are_sent(
+    service: ScriptedService, client: Client, known_file: Path
+) -> None:
+    known_file.write_bytes(CONTENT[::-1])
+    service.on("POST", "/artifacts", artifact_of)
+    client.upload(known_file)
+    assert [seen.body for seen in service.requests("POST", "/artifacts")] == [CONTENT[::-1]]
+
+
+def test_a_key_that_may_not_read_sends(service: ScriptedService, client: Client, tmp_path: Path) -> None:
+    file = tmp_path / "teacher.safetensors"
+    file.write_bytes(CONTENT)
+    service.on("GET", "/artifacts", problem(403, "forbidden"))
+    service.on("POST", "/artifacts", artifact_of)
+    assert client.upload(file).sha256 == hashlib.sha256(CONTENT).hexdigest()
 
 
 def test_bytes_that_the_service_stored_wrongly_are_noticed(

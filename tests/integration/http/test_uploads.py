@@ -53,6 +53,39 @@ def test_an_upload_is_stored_described_and_found_again(either_service: Service) 
     assert either_service.client.get("/artifacts").json()["data"] == [response.json()]
 
 
+def test_bytes_that_are_stored_are_an_artifact_again_without_being_sent(either_service: Service) -> None:
+    content = idx([5, 28, 28])
+    digest = hashlib.sha256(content).hexdigest()
+    first = either_service.upload(content, name="first").json()
+    again = either_service.upload(b"", name="again", sha256=digest.upper())
+    assert again.status_code == 201
+    same = {name: again.json()[name] for name in ("kind", "format", "size", "sha256", "facts")}
+    assert same == {name: first[name] for name in same}
+    assert (again.json()["name"], again.json()["id"] != first["id"]) == ("again", True)
+    either_service.client.delete(f"/artifacts/{first['id']}")
+    assert either_service.client.get(f"/artifacts/{again.json()['id']}/content").content == content
+
+
+def test_bytes_that_others_have_are_unknown(service: Service) -> None:
+    content = idx([5, 28, 28])
+    digest = hashlib.sha256(content).hexdigest()
+    key = service.client.post("/keys", json={"name": "bea", "owner": "bea"}).json()["secret"]
+    assert service.upload(content).status_code == 201
+    others = service.client.post(
+        "/artifacts", params={"kind": "data", "sha256": digest}, headers={"Authorization": f"Bearer {key}"},
+    )
+    as_teacher = service.upload(b"", kind="teacher", sha256=digest)
+    as_npz = service.upload(b"", format="npz", sha256=digest)
+    refused = [(response.status_code, response.json()["code"]) for response in (others, as_teacher, as_npz)]
+    assert refused == [(422, "unknown_content")] * 3
+
+
+def test_artifacts_of_one_size_are_listed(service: Service) -> None:
+    small, big = (service.upload(idx([count])).json() for count in (5, 6))
+    listed = service.client.get("/artifacts", params={"size": big["size"]}).json()["data"]
+    assert (listed, small["size"] != big["size"]) == ([big], True)
+
+
 def test_a_checkpoint_of_pytorch_is_stored_as_one(service: Service) -> None:
     content = io.BytesIO()
     torch.save({"w": torch.ones(2), "b": torch.ones(1)}, content)
@@ -86,6 +119,7 @@ def test_a_body_of_unknown_length_and_many_pieces_arrives_whole(service: Service
         (idx([5]), {"kind": "data", "format": "pytorch"}, 422, "invalid_request"),
         (npz({"x": npy([1], "|O", data=b"12345678")}), {"kind": "data"}, 422, "pickle_refused"),
         (b"", {"kind": "data"}, 422, "empty_upload"),
+        (b"", {"kind": "data", "sha256": "0" * 64}, 422, "unknown_content"),
         (idx([0, 28, 28]), {"kind": "data"}, 422, "empty_data"),
         (idx([5, 28, 28])[:-1], {"kind": "data"}, 422, "malformed_idx"),
         (b"PK\x03\x04xxxx", {"kind": "data"}, 422, "malformed_npz"),

@@ -17,7 +17,9 @@ STATEMENTS: dict[str, tuple[Select[object], str]] = {
     "forget plans": (queries.old_plans(3600, 10), "ix_jobs_kind_created_at"),
     "page": (queries.listed("ann", status=None, name=None, labels={}, cursor=None), "ix_jobs_owner_created_at_id"),
     "events": (queries.events_after("job", 5), "sqlite_autoindex_job_events_1"),
-    "artifacts": (artifact_queries.listed("ann", kind="data", cursor=None), "ix_artifacts_owner_created_at_id"),
+    "artifacts": (
+        artifact_queries.listed("ann", kind="data", size=None, cursor=None), "ix_artifacts_owner_created_at_id",
+    ),
 }
 
 
