@@ -129,7 +129,7 @@ def test_a_log_is_kept_even_when_the_job_was_lost(desk: Desk) -> None:
 # What the user wants
 
 
-@pytest.mark.parametrize("status", LEASED)
+@pytest.mark.parametrize("status", sorted(LEASED))
 def test_renewing_tells_what_the_user_wants(desk: Desk, status: Status) -> None:
     job_id = desk.submit()
     claim = desk.claim()
@@ -163,7 +163,7 @@ def test_cancelling_what_runs_asks_its_worker(desk: Desk, status: Status) -> Non
     assert life.stop(desk.db, claim, Request.CANCEL) is Status.CANCELLED
 
 
-@pytest.mark.parametrize("status", TERMINAL)
+@pytest.mark.parametrize("status", sorted(TERMINAL))
 def test_what_has_ended_cannot_be_cancelled(desk: Desk, status: Status) -> None:
     job_id = desk.submit()
     desk.set(job_id, status=status)
@@ -212,7 +212,7 @@ def test_cancelling_waits_for_a_claim_that_was_first(postgres_desk: Desk) -> Non
 
 
 @pytest.mark.parametrize("request_", Request)
-@pytest.mark.parametrize("status", LEASED)
+@pytest.mark.parametrize("status", sorted(LEASED))
 def test_a_stopped_job_goes_where_the_graph_says(desk: Desk, status: Status, request_: Request) -> None:
     job_id = desk.submit()
     claim = desk.claim()
@@ -288,7 +288,7 @@ def test_succeeding_again_after_a_lost_answer_keeps_the_results(desk: Desk) -> N
     assert desk.row(claim.job_id).status is Status.SUCCEEDED
 
 
-@pytest.mark.parametrize("status", LEASED)
+@pytest.mark.parametrize("status", sorted(LEASED))
 def test_a_job_that_got_there_first_succeeds_whatever_was_asked(desk: Desk, status: Status) -> None:
     job_id = desk.submit()
     claim = desk.claim()
@@ -310,7 +310,7 @@ def test_finishing_is_all_or_nothing(desk: Desk) -> None:
 # Loss
 
 
-@pytest.mark.parametrize("status", LEASED)
+@pytest.mark.parametrize("status", sorted(LEASED))
 def test_the_reaper_takes_a_job_where_the_graph_says(desk: Desk, status: Status) -> None:
     job_id = desk.submit()
     desk.claim()
@@ -621,7 +621,7 @@ def test_a_status_follows_another_only_as_the_graph_says(desk: Desk, edge: tuple
         assert desk.statuses(job_id) == [Status.QUEUED]
 
 
-@pytest.mark.parametrize("status", TERMINAL)
+@pytest.mark.parametrize("status", sorted(TERMINAL))
 def test_what_has_ended_stays_as_it_is(desk: Desk, status: Status) -> None:
     assert not TRANSITIONS[status]
     job_id = desk.submit()
