@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -160,13 +161,13 @@ def known_file(service: ScriptedService, tmp_path: Path) -> Path:
 
 
 def test_bytes_that_the_service_has_are_not_sent(service: ScriptedService, client: Client, known_file: Path) -> None:
-    service.on("POST", "/artifacts", artifact_of)
+    service.on("POST", "/artifacts", lambda seen: artifact_of(replace(seen, body=CONTENT)))
     moves: list[tuple[int, int | None]] = []
-    client.upload(known_file, progress=lambda done, total: moves.append((done, total)))
+    artifact = client.upload(known_file, progress=lambda done, total: moves.append((done, total)))
+    assert (artifact.size, artifact.sha256) == (len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
     (sent,) = service.requests("POST", "/artifacts")
     assert (sent.body, sent.query["sha256"]) == (b"", [hashlib.sha256(CONTENT).hexdigest()])
-    assert len(moves) == 1
-    assert moves[0][0] == moves[0][1]
+    assert moves == [(len(CONTENT), len(CONTENT))]
     (asked,) = service.requests("GET", "/artifacts")
     assert asked.query == {"kind": ["teacher"], "size": [str(len(CONTENT))]}
 
