@@ -9,6 +9,7 @@ import uvicorn
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.keys import bootstrap
+from app.kit import logs
 from app.kit.database import Database
 from app.main import create_app
 from app.settings import Settings, settings
@@ -49,9 +50,10 @@ def _serve(wanted: Settings) -> int:
     problem = _unsafe(wanted)
     if problem is not None:
         return _complain(problem)
+    logs.configure(wanted.log_format, wanted.log_level, process="api", secrets=logs.secrets_of(wanted))
     config = uvicorn.Config(
         create_app(wanted), host=wanted.host, port=wanted.port, access_log=False, server_header=False,
-        proxy_headers=False, ws="none", timeout_graceful_shutdown=_GRACE_SECONDS, log_level="info",
+        proxy_headers=False, ws="none", timeout_graceful_shutdown=_GRACE_SECONDS, log_config=None,
     )
     # Uvicorn raises the signal that ended it once more, when all is closed.
     with contextlib.suppress(KeyboardInterrupt):

@@ -25,6 +25,7 @@ from app.plans.endpoints import router as plans
 from app.recipes.endpoints import router as recipes
 from app.settings import Settings
 from app.storage.stores import open_stores
+from app.storage.watched import watched
 from stillhouse import __version__
 from stillhouse.contract.failures import ForbiddenOriginError
 
@@ -49,9 +50,11 @@ def create_app(settings: Settings) -> FastAPI:
 
 def _make_parts(settings: Settings) -> Parts:
     db = Database(settings.database_url)
+    watching = Watching(reader(db))
+    numbers = Numbers(db, watching, stalled_seconds=settings.stalled_seconds)
     return Parts(
-        settings=settings, db=db, stores=open_stores(db, settings), announcer=announce(settings.broker_url),
-        watching=Watching(reader(db)), numbers=Numbers(db),
+        settings=settings, db=db, stores=watched(open_stores(db, settings), numbers.stores),
+        announcer=announce(settings.broker_url), watching=watching, numbers=numbers,
     )
 
 

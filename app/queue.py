@@ -28,6 +28,7 @@ def ring(broker_url: str, queue: str, job_id: str) -> None:
     """Tell the workers of a queue that a job waits. Call it after the commit; never raises for want of a broker."""
     try:
         _producer(broker_url).send_task(TASK, args=[job_id], queue=queue, retry=False, ignore_result=True)
+        log.info("rang for a worker", extra={"job_id": job_id, "queue": queue})
     except (OperationalError, OSError) as error:
         log.warning("no worker was rung for %s; the reaper will ring again: %s", job_id, error)
 

@@ -6,6 +6,8 @@ from pathlib import Path
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from app.kit.logs import LogFormat, LogLevel
+
 MIB = 1024 * 1024
 GIB = 1024 * MIB
 
@@ -22,6 +24,11 @@ class Settings(BaseSettings):
         default="redis://localhost:6379/0", description="Redis or Valkey: redis://, rediss:// or redis+socket://."
     )
     blob_url: str = Field(default="file:.stillhouse/blobs", description="Where big files live: file:FOLDER.")
+
+    log_format: LogFormat = Field(
+        default="json", description="How API, worker and trainer write their log lines: json, or console for people."
+    )
+    log_level: LogLevel = Field(default="INFO", description="Least level that is logged: DEBUG, INFO, WARNING, ERROR.")
 
     # The API
     host: str = Field(default="127.0.0.1", description="Address that the API listens on.")
@@ -75,6 +82,11 @@ class Settings(BaseSettings):
     max_database_model_bytes: int = Field(
         default=256 * MIB, description="Largest result file kept in the database; bigger ones go to the blob store."
     )
+    metrics_port: int | None = Field(
+        default=None, ge=0, le=65535,
+        description="Port on which this worker tells its numbers to Prometheus, 0 for any; without it, none.",
+    )
+    metrics_host: str = Field(default="127.0.0.1", description="Address of that port. Whoever reaches it may read it.")
 
 
 @cache

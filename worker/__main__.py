@@ -3,12 +3,12 @@
 `python -m worker health` tells by its exit code whether the worker of these settings is well.
 """
 
-import logging
 import sys
 
 from app import queue
+from app.kit import logs
 from app.settings import settings
-from worker import celery_app, pulse, reaper, scratch, tasks
+from worker import celery_app, numbers, pulse, reaper, scratch, tasks
 from worker.child import warm_up
 from worker.environment import allow_many_files, hide, scrub
 from worker.workshop import open_workshop
@@ -16,14 +16,17 @@ from worker.workshop import open_workshop
 
 def main() -> None:
     """Run until a signal; SIGTERM, SIGINT and SIGHUP drain."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     config = settings()
+    secrets = logs.secrets_of(config)
+    logs.configure(config.log_format, config.log_level, process="worker", secrets=secrets)
     # In this order, while there is one thread: what the forkserver and its children inherit is settled here.
     hide()
     scrub()
     allow_many_files()
     warm_up(config.engine)
     shop = open_workshop(config)
+    logs.configure(config.log_format, config.log_level, process="worker", secrets=secrets, worker=shop.name)
+    stop_numbers = numbers.serve(shop.numbers, config)
     scratch.sweep(config.scratch_folder)
     app = celery_app.make_app(config.broker_url)
     tasks.register(app, shop)
@@ -34,6 +37,7 @@ def main() -> None:
     finally:  # now that this worker hears nothing more, not even itself
         for rung, job_id in shop.unheard:
             queue.ring(config.broker_url, rung, job_id)
+        stop_numbers()
 
 
 if sys.argv[1:] == ["health"]:

@@ -12,6 +12,7 @@ from stillhouse.contract.events import TrainerEvent
 from stillhouse.contract.failures import StagingFailedError
 from worker import recorder
 from worker.lease import Lease
+from worker.pace import Pace
 from worker.scratch import TrainerLog
 from worker.workshop import Workshop
 
@@ -26,10 +27,12 @@ class Attempt:
     folder: Path
     printed: TrainerLog
     device: str
+    pace: Pace
 
     def record(self, events: Sequence[TrainerEvent]) -> None:
         """Write events into the job's log, and wake whoever watches. Raises FencedError."""
         recorder.record(self.shop.db, self.shop.announcer, self.lease, self.claim, events)
+        self.pace.heed(events)
 
     def content(self, artifact: ArtifactRow) -> Iterator[bytes]:
         """The bytes of an artifact, in blocks. Raises StagingFailedError, AskedToStopError, FencedError."""

@@ -11,6 +11,8 @@ from app.settings import Settings
 
 def make_app(broker_url: str) -> Celery:
     """The Celery application of a worker."""
+    # Celery sets up no log lines of its own where somebody says that he has.
+    signals.setup_logging.connect(_leave_logs, weak=False)
     app = Celery("worker", broker=broker_url, backend=None)
     app.conf.update(
         task_serializer="json",
@@ -28,13 +30,17 @@ def make_app(broker_url: str) -> Celery:
     return app
 
 
+def _leave_logs(**_: object) -> None:
+    pass
+
+
 def arguments(settings: Settings, name: str) -> list[str]:
     """The command line of the Celery worker: a thread for each slot, the one for plans included."""
     queues = [*settings.queues, *map(plans_of, settings.queues)]
     return [
-        "worker", "--pool", "threads", "--concurrency", str(settings.slots + 1),
+        "--quiet", "worker", "--pool", "threads", "--concurrency", str(settings.slots + 1),
         "--queues", ",".join(queues), "--hostname", name,
-        "--without-gossip", "--without-mingle", "--loglevel", "INFO",
+        "--without-gossip", "--without-mingle", "--loglevel", settings.log_level,
     ]
 
 

@@ -4,8 +4,9 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextvars import copy_context
 from types import MappingProxyType
-from typing import Final, Self, TypeVar
+from typing import Final, Literal, Self, TypeVar
 
 import stamina
 from sqlalchemy.exc import InterfaceError, OperationalError
@@ -48,6 +49,7 @@ class Lease:
         grace_seconds: float,
         draining: threading.Event,
         on_renewal: Callable[[], None],
+        count: Callable[[Literal["renewed", "failed", "fenced"]], None] = lambda _outcome: None,
     ) -> None:
         self._db = db
         self._claim = claim
@@ -55,10 +57,14 @@ class Lease:
         self._grace_seconds = grace_seconds
         self._draining = draining
         self._on_renewal = on_renewal
+        self._count = count
         self._status = Status.RUNNING
         self._is_lost = False
         self._over = threading.Event()
-        self._timer = threading.Thread(target=self._renew_by_timer, name=f"lease-{claim.job_id}", daemon=True)
+        # The context goes along, for what its log lines are about.
+        self._timer = threading.Thread(
+            target=copy_context().run, args=(self._renew_by_timer,), name=f"lease-{claim.job_id}", daemon=True
+        )
 
     def __enter__(self) -> Self:
         self._timer.start()
@@ -103,10 +109,13 @@ class Lease:
         while not self._over.wait(pause):
             try:
                 self._status = life.renew(self._db, self._claim, self._seconds)
+                self._count("renewed")
                 self._on_renewal()
             except FencedError:
                 self._is_lost = True
+                self._count("fenced")
                 return
             except OUTAGES as error:
+                self._count("failed")
                 # Whoever else could take the job cannot reach the database either: hold on.
                 log.warning("job %s: the lease was not renewed: %s", self._claim.job_id, error)

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from app.kit.logs import LogFormat, LogLevel
 from stillhouse.contract.events import TrainerEvent
 from stillhouse.contract.lending import Lent, Wanted
 from stillhouse.contract.status import Kind, Request
@@ -27,6 +28,17 @@ class ProtocolError(Exception):
     """The other end of the pipe sent something that is no message."""
 
 
+class LogStyle(BaseModel):
+    """How a trainer writes its log lines, and what stands in each."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: LogFormat = "json"
+    level: LogLevel = "INFO"
+    worker: str | None = None
+    request_id: str | None = Field(default=None, description="Of the request that submitted the job.")
+
+
 class Order(BaseModel):
     """All that a trainer is told. Holds no credential."""
 
@@ -41,6 +53,7 @@ class Order(BaseModel):
     digests: dict[str, str] = Field(description="Artifact id -> sha256 of the staged file.")
     scratch: Path = Field(description="The folder that the attempt may write to.")
     log: Path = Field(description="Where stdout and stderr go.")
+    lines: LogStyle = LogStyle()
     checkpoint: Path | None = Field(description="What to resume from.")
     device: str = Field(description="cpu, or cuda:N; several with commas between them.")
     threads: int = Field(ge=1, description="For every library that computes.")

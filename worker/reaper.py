@@ -28,7 +28,8 @@ def start(shop: Workshop) -> threading.Thread:
 def reap(shop: Workshop) -> None:
     """Take jobs from workers that are lost. Does nothing twice, whoever else does the same."""
     for job_id in life.reap(shop.db, shop.settings.max_losses):
-        log.warning("job %s: its worker was lost", job_id)
+        log.warning("job %s: its worker was lost", job_id, extra={"job_id": job_id})
+        shop.numbers.acted("taken_back")
         shop.announcer.announce(job_id)
 
 
@@ -42,11 +43,13 @@ def ring_again(shop: Workshop) -> None:
             shop.db, older_than_seconds=shop.settings.ring_again_seconds, limit=slots.num_free, kind=kind
         ):
             queue.ring(shop.settings.broker_url, name, job_id)
+            shop.numbers.acted("rung")
 
 
 def forget_plans(shop: Workshop) -> None:
     """Delete plans that nobody will ask for any more."""
     num_forgotten = life.forget_plans(shop.db, older_than_seconds=3600 * shop.settings.plan_hours)
+    shop.numbers.acted("plan_forgotten", num_forgotten)
     if num_forgotten:
         log.info("%d old plans were deleted", num_forgotten)
 
@@ -57,6 +60,7 @@ def evict(shop: Workshop) -> None:
         dropped = soft_labels.evict(
             session, unused_seconds=shop.settings.soft_label_days * DAY, max_bytes=shop.settings.soft_label_bytes
         )
+    shop.numbers.acted("soft_labels_dropped", dropped)
     if dropped:
         log.info("soft labels: %d dropped", dropped)
 
@@ -69,10 +73,12 @@ def _rounds(shop: Workshop) -> None:
             ring_again(shop)
             forget_plans(shop)
             evict(shop)
-            artifacts.sweep(shop.db, shop.stores)
+            shop.numbers.acted("blob_deleted", artifacts.sweep(shop.db, shop.stores))
             pulse.beat(shop.settings)
+            shop.numbers.rounded(well=True)
             pause = shop.settings.reap_seconds
         except OUTAGES as error:
             log.warning("no round of the reaper: %s", error)
+            shop.numbers.rounded(well=False)
             # While the database was away nobody could renew: let the living do so first.
             pause = shop.settings.lease_seconds

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from app.doorbell import Announcer
 from app.jobs import life
@@ -24,7 +24,9 @@ log = logging.getLogger(__name__)
 class Inbox:
     """Words that came and are not heeded yet, and whether more can come."""
 
-    def __init__(self) -> None:
+    def __init__(self, merged: Callable[[str], None] = lambda _type: None) -> None:
+        """`merged` is told the type of each word that takes the place of an older one."""
+        self._merged = merged
         self._waiting: list[Word] = []
         self._changed = threading.Condition()
         self._is_over = False
@@ -34,7 +36,8 @@ class Inbox:
         """Add a word; waits while too many are there."""
         with self._changed:
             self._changed.wait_for(lambda: len(self._waiting) < MAX_WAITING or self._is_over)
-            _merge(self._waiting, event)
+            if _merge(self._waiting, event):
+                self._merged(event.type)
             self._changed.notify_all()
 
     def end(self, error: ProtocolError | None = None) -> None:
@@ -80,16 +83,17 @@ def _listen(child: Child, inbox: Inbox) -> None:
         inbox.end(error)
 
 
-def _merge(waiting: list[Word], event: Word) -> None:
-    """Add a word to those that wait. Only progress, and metrics when many wait, take the place of older ones."""
+def _merge(waiting: list[Word], event: Word) -> bool:
+    """Add a word to those that wait, and tell whether it replaced one: progress does, metrics when many wait."""
     older = _replaceable(waiting, event)
     if older is None:
         waiting.append(event)
-        return
+        return False
     waiting.remove(older)
     if isinstance(event, Measured) and isinstance(older, Measured):
         event = event.model_copy(update={"values": older.values | event.values})
     waiting.append(event)
+    return True
 
 
 def _replaceable(waiting: Sequence[Word], event: Word) -> Word | None:

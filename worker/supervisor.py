@@ -15,6 +15,7 @@ from app import queue
 from app.artifacts import service as artifacts
 from app.jobs import life
 from app.jobs.life import Claim, FencedError
+from app.kit import logs
 from stillhouse.contract.events import (
     LAST_WORDS,
     CheckpointSaved,
@@ -33,13 +34,14 @@ from stillhouse.contract.failures import (
 )
 from stillhouse.contract.lending import Wanted
 from stillhouse.contract.spec import JobSpec
-from stillhouse.contract.status import Request, Status
+from stillhouse.contract.status import Phase, Request, Status
 from worker import recorder, results
 from worker.attempt import Attempt
 from worker.child import Child
 from worker.lease import OUTAGES, AskedToStopError, Lease
 from worker.lending import Lender
-from worker.orders import Order, ProtocolError, Word
+from worker.orders import LogStyle, Order, ProtocolError, Word
+from worker.pace import Pace
 from worker.recorder import Inbox
 from worker.scratch import attempt_folder
 from worker.slots import Slots
@@ -111,6 +113,7 @@ def _run(shop: Workshop, name: str, held: tuple[int, ...]) -> None:
     )
     if claim is None:
         return
+    shop.numbers.claimed(name)
     supervise(shop, claim, ",".join(_device(name, slot) for slot in held))
     if shop.draining.is_set():
         queue.ring(shop.settings.broker_url, name, claim.job_id)
@@ -123,6 +126,13 @@ def _device(name: str, slot: int) -> str:
 
 def supervise(shop: Workshop, claim: Claim, device: str) -> None:
     """Carry out one attempt, to its end or until the job is somebody else's."""
+    with logs.about(
+        request_id=claim.request_id, job_id=claim.job_id, attempt=claim.attempt, phase=Phase.STAGING
+    ):
+        _supervise(shop, claim, device)
+
+
+def _supervise(shop: Workshop, claim: Claim, device: str) -> None:
     shop.announcer.announce(claim.job_id)
     log.info("job %s: attempt %d", claim.job_id, claim.attempt)
     try:
@@ -133,9 +143,10 @@ def supervise(shop: Workshop, claim: Claim, device: str) -> None:
             save_log = partial(printed.save, partial(_write_log, shop, claim))
             lease = stack.enter_context(Lease(
                 shop.db, claim, seconds=shop.settings.lease_seconds, grace_seconds=shop.settings.grace_seconds,
-                draining=shop.draining, on_renewal=save_log,
+                draining=shop.draining, on_renewal=save_log, count=shop.numbers.renewed,
             ))
-            attempt = Attempt(shop, claim, lease, folder, printed, device)
+            pace = Pace(shop.numbers, is_resumed=claim.checkpoint is not None)
+            attempt = Attempt(shop, claim, lease, folder, printed, device, pace)
             try:
                 outcome = _carry_out(attempt)
             finally:  # also when the job is somebody else's: the log is this attempt's
@@ -143,7 +154,9 @@ def supervise(shop: Workshop, claim: Claim, device: str) -> None:
             _conclude(attempt, outcome)
     except FencedError:
         log.warning("job %s: taken away from attempt %d", claim.job_id, claim.attempt)
+        shop.numbers.attempted("fenced")
     except OUTAGES:
+        shop.numbers.attempted("let_go")
         log.exception("job %s: let go; the lease will run out", claim.job_id)
 
 
@@ -153,7 +166,7 @@ def _carry_out(attempt: Attempt) -> Outcome:
         try:
             order = attempt.lease.insist(lambda: _staged(attempt, stack), _STAGING_SECONDS)
             attempt.lease.check()
-            child = attempt.lease.insist(lambda: Child(order), _STAGING_SECONDS)
+            child = attempt.lease.insist(lambda: _started(attempt, order), _STAGING_SECONDS)
             return _hear_out(attempt, child, Lender(attempt, stack))
         except AskedToStopError as asked:
             return Stopped(request=asked.request)
@@ -164,6 +177,16 @@ def _carry_out(attempt: Attempt) -> Outcome:
         except ProtocolError as error:
             log.exception("job %s: the trainer broke the protocol", attempt.claim.job_id)
             return Failed(failure=TrainerCrashedError(f"The trainer was stopped: {error}.").as_failure())
+
+
+def _started(attempt: Attempt, order: Order) -> Child:
+    is_started = False
+    try:
+        child = Child(order)
+        is_started = True
+    finally:
+        attempt.shop.numbers.started_trainer(well=is_started)
+    return child
 
 
 def _staged(attempt: Attempt, stack: ExitStack) -> Order:
@@ -183,6 +206,10 @@ def _staged(attempt: Attempt, stack: ExitStack) -> Order:
         log=attempt.printed.path, checkpoint=paths[claim.checkpoint] if claim.checkpoint else None,
         device=attempt.device, threads=shop.num_plan_threads if claim.kind == "plan" else shop.num_threads,
         engine=shop.settings.engine, code_version=CODE_VERSION, orphan_seconds=shop.settings.lease_seconds / 2,
+        lines=LogStyle(
+            format=shop.settings.log_format, level=shop.settings.log_level, worker=shop.name,
+            request_id=claim.request_id,
+        ),
     )
 
 
@@ -196,7 +223,7 @@ def _input(attempt: Attempt, session: Session, artifact_id: str) -> Input:
 
 def _hear_out(attempt: Attempt, child: Child, lender: Lender) -> Outcome:
     """Listen to the trainer until it ends, and end what is left of it."""
-    inbox = Inbox()
+    inbox = Inbox(attempt.shop.numbers.merged)
     reader = recorder.listen(child, inbox)
     try:
         last = _last_word(attempt, child, inbox, lender)
@@ -256,8 +283,10 @@ def _take_in(attempt: Attempt, child: Child, lender: Lender, words: Sequence[Wor
 def _act(attempt: Attempt, child: Child, lender: Lender, word: CheckpointSaved | SoftLabelsSaved | Wanted) -> None:
     if isinstance(word, CheckpointSaved):
         results.keep_checkpoint(attempt, word)
+        attempt.pace.heed([word])
     elif isinstance(word, SoftLabelsSaved):
         lender.keep(word)
+        attempt.pace.heed([word])
     else:
         child.answer(lender.answer(word))
 
@@ -267,9 +296,23 @@ def _conclude(attempt: Attempt, outcome: Outcome) -> None:
     try:
         status = _end(attempt, outcome)
     except ProtocolError as error:
-        status = _end(attempt, Failed(failure=TrainerCrashedError(f"The results are unusable: {error}.").as_failure()))
+        outcome = Failed(failure=TrainerCrashedError(f"The results are unusable: {error}.").as_failure())
+        status = _end(attempt, outcome)
+    _count(attempt, outcome, status)
     attempt.shop.announcer.announce(attempt.claim.job_id)
     log.info("job %s: %s after attempt %d", attempt.claim.job_id, status, attempt.claim.attempt)
+
+
+def _count(attempt: Attempt, outcome: Outcome, status: Status) -> None:
+    numbers = attempt.shop.numbers
+    if isinstance(outcome, Lost):
+        numbers.attempted("lost")
+        return
+    attempt.pace.heed([outcome])
+    if isinstance(outcome, Finished | Planned):
+        attempt.pace.finish()
+    drained = isinstance(outcome, Stopped) and status is Status.QUEUED
+    numbers.attempted("drained" if drained else status, outcome.failure if isinstance(outcome, Failed) else None)
 
 
 def _end(attempt: Attempt, outcome: Outcome) -> Status:

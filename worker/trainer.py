@@ -8,19 +8,20 @@ the lease does.
 import faulthandler
 import importlib
 import json
+import logging
 import os
 import resource
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Protocol, cast
 
-from stillhouse.contract.events import LAST_WORDS, Failed, TrainerEvent
+from app.kit import logs
+from stillhouse.contract.events import LAST_WORDS, Failed, PhaseStarted, TrainerEvent
 from stillhouse.contract.failures import Failure, InternalError, OutOfMemoryError, StillhouseError
 from stillhouse.contract.lending import LabelStore, Lent, Wanted
 from stillhouse.contract.spec import JobSpec
@@ -30,6 +31,8 @@ from worker.orders import Order, Word, encode_event, receive_request
 from worker.scratch import lock
 
 _OOM_SCORE = Path("/proc/self/oom_score_adj")
+
+log = logging.getLogger(__name__)
 
 
 class Engine(Protocol):
@@ -122,7 +125,7 @@ class Line:
         if self._orphaned.is_set():
             return
         self._orphaned.set()
-        print("The supervisor died: checkpoint and end.", file=sys.stderr)  # noqa: T201 - the attempt's log
+        log.warning("The supervisor died: checkpoint and end.")
         self._hear(Request.DRAIN)
         deadline = threading.Timer(self._orphan_seconds, end_group)
         deadline.daemon = True
@@ -134,16 +137,21 @@ def main(pipe: Connection, message: bytes) -> None:
     _lead_group()
     order = Order.model_validate_json(message)
     _redirect_output(order.log)
+    logs.configure(
+        order.lines.format, order.lines.level, process="trainer", worker=order.lines.worker,
+        request_id=order.lines.request_id, job_id=order.job_id, attempt=order.attempt,
+    )
     lock(order.scratch)  # held to the end: nobody sweeps the folder when the supervisor is gone
     _refuse_strange_forkserver(order)
     _limit_threads(order.threads)
     if order.kind == "plan":
         _be_the_first_to_go()
+    log.info("The trainer begins.", extra={"device": order.device, "threads": order.threads})
     line = Line(pipe, order.orphan_seconds)
     try:
         _train(order, line)
-    except Exception as error:  # noqa: BLE001 - the edge of the process: whatever it was becomes the job's error
-        traceback.print_exc()
+    except Exception as error:  # the edge of the process: whatever it was becomes the job's error
+        log.exception("The trainer gave up.")
         line.send(Failed(failure=_failure(error)))
     if line.is_orphaned:
         end_group()
@@ -168,6 +176,8 @@ def _train(order: Order, line: Line) -> None:
             store=Borrower(order.owner, order.digests, line.ask),
         )
     for event in events:
+        if isinstance(event, PhaseStarted):
+            logs.from_now_on(phase=event.phase)
         line.send(event)
         if isinstance(event, LAST_WORDS):
             return

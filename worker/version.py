@@ -8,9 +8,9 @@ ROOT: Final = Path(__file__).parents[1]
 
 
 def digest_of_code(root: Path) -> str:
-    """Digest of all that a trainer may run: the Python files of `stillhouse` and `worker` under the root."""
+    """Digest of all that a trainer may run: the Python files of `stillhouse`, `worker` and `app` under the root."""
     digest = hashlib.sha256()
-    for path in sorted(path for package in ("stillhouse", "worker") for path in (root / package).rglob("*.py")):
+    for path in sorted(path for package in ("stillhouse", "worker", "app") for path in (root / package).rglob("*.py")):
         content = path.read_bytes()
         digest.update(f"{path.relative_to(root)} {len(content)}\n".encode())
         digest.update(content)

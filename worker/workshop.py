@@ -11,6 +11,8 @@ from app.doorbell import Announcer, announce
 from app.kit.database import Database
 from app.settings import Settings
 from app.storage.stores import Stores, open_stores
+from app.storage.watched import watched
+from worker.numbers import Numbers
 from worker.slots import Slots
 from worker.staging import Cache
 
@@ -30,6 +32,7 @@ class Workshop:
     devices: Slots
     # Preflight alone never waits behind training.
     plans: Slots = field(default_factory=lambda: Slots(1))
+    numbers: Numbers = field(default_factory=Numbers)
     # Set from a signal handler; everything else happens elsewhere.
     draining: threading.Event = field(default_factory=threading.Event)
     # Rings that came while draining, as pairs of queue and job: for another worker to hear.
@@ -50,16 +53,21 @@ def open_workshop(settings: Settings) -> Workshop:
     """Connect to everything that the settings name."""
     db = Database(settings.database_url)
     settings.scratch_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return Workshop(
+    numbers = Numbers()
+    shop = Workshop(
         # Another one after each start, so that nobody takes an older worker's lease for this one's.
         name=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}",
         settings=settings,
         db=db,
-        stores=open_stores(db, settings),
+        stores=watched(open_stores(db, settings), numbers.stores),
         announcer=announce(settings.broker_url),
         cache=Cache(settings.cache_folder, settings.cache_bytes),
         devices=Slots(settings.slots),
+        numbers=numbers,
     )
+    numbers.watch_slots("job", shop.devices)
+    numbers.watch_slots("plan", shop.plans)
+    return shop
 
 
 def num_cores() -> int:

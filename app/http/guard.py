@@ -1,5 +1,6 @@
 """The outermost layer: a name for each request, its duration, and who may address this service at all."""
 
+import logging
 import re
 import secrets
 import time
@@ -10,10 +11,16 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.kit import logs
+
 REQUEST_ID_HEADER = "X-Request-Id"
 # Probes address a machine by whatever name it has; these routes tell nothing worth guarding.
 UNGUARDED = ("/healthz", "/readyz")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
+# Asked for every few seconds by machines.
+_ROUTINE = (*UNGUARDED, "/metrics")
+
+log = logging.getLogger(__name__)
 
 
 class Observer(Protocol):
@@ -53,12 +60,25 @@ class Naming:
             await send(message)
 
         begun = time.perf_counter()
-        try:
-            await self.app(scope, receive, send_named)
-        finally:
-            self.observe(
-                method=scope["method"], route=_route(scope), status=status, seconds=time.perf_counter() - begun
-            )
+        with logs.about(request_id=name):
+            try:
+                await self.app(scope, receive, send_named)
+            finally:
+                seconds = time.perf_counter() - begun
+                self.observe(method=scope["method"], route=_route(scope), status=status, seconds=seconds)
+                _tell(scope, status, seconds)
+
+
+def _tell(scope: Scope, status: int, seconds: float) -> None:
+    """Log a finished request, with the ids that its path names and nothing else that the client wrote."""
+    ids = {
+        name: value for name, value in scope.get("path_params", {}).items()
+        if name.endswith("_id") and _sane(str(value))
+    }
+    log.log(logging.DEBUG if scope["path"] in _ROUTINE else logging.INFO, "request", extra={
+        **ids, "method": scope["method"], "route": _route(scope),
+        "status": status, "seconds": round(seconds, 6),
+    })
 
 
 def _sane(name: str | None) -> str | None:

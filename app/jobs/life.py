@@ -62,6 +62,8 @@ class Claim:
     worker: str
     # Artifact to resume from.
     checkpoint: str | None
+    # Of the request that submitted the job: for log lines.
+    request_id: str | None = None
 
 
 def next_width(db: Database, *, queues: Iterable[str], max_devices: int) -> int | None:
@@ -255,8 +257,14 @@ def _begin_attempt(session: Session, row: JobRow, worker: str, lease_seconds: fl
     ))
     return Claim(
         job_id=row.id, kind=row.kind, owner=row.owner, attempt=row.attempt, losses=row.losses, spec=row.spec,
-        worker=worker, checkpoint=row.checkpoint_artifact_id,
+        worker=worker, checkpoint=row.checkpoint_artifact_id, request_id=_submitted_by(session, row.id),
     )
+
+
+def _submitted_by(session: Session, job_id: str) -> str | None:
+    first = session.scalars(queries.submission(job_id)).one_or_none()
+    found: str | None = None if first is None else first.body.get("request_id")
+    return found
 
 
 def _holds(claim: Claim) -> ColumnElement[bool]:

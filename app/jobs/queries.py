@@ -16,7 +16,7 @@ from app.jobs.models import JobAttemptRow, JobEventRow, JobFileRow, JobMetricRow
 from app.kit.clock import now
 from app.kit.database import storable
 from app.kit.paging import after_cursor
-from stillhouse.contract.status import LEASED, Kind, Status
+from stillhouse.contract.status import LEASED, UNENDED, Kind, Status
 
 _LABEL_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,62}")
 
@@ -47,6 +47,11 @@ def _labelled(key: str, value: str) -> ColumnElement[bool]:
         return false()
     found: ColumnElement[str] = JobRow.labels[key].as_string()
     return found == storable(value)
+
+
+def submission(job_id: str) -> Select[JobEventRow]:
+    """The first event of the job's log, which tells of the request that submitted it."""
+    return select(JobEventRow).where(JobEventRow.job_id == job_id, JobEventRow.seq == 1)
 
 
 def events_after(job_id: str, seq: int) -> Select[JobEventRow]:
@@ -197,11 +202,19 @@ def old_plans(older_than_seconds: float, limit: int) -> Select[str]:
     )
 
 
-def count_by_status(kind: Kind = "job") -> Select[Status, int]:
-    """Number of jobs (or plans) in each status that has any."""
-    return select(JobRow.status, func.count()).where(JobRow.kind == kind).group_by(JobRow.status)
+def standing(stalled_seconds: float) -> Select[str, Status, int, datetime | None, int, int]:
+    """Jobs and plans that have not ended, by queue and status.
 
-
-def oldest_queued() -> Select[datetime | None]:
-    """When the job that has waited longest was queued; null when none waits."""
-    return select(func.min(JobRow.queued_at)).where(JobRow.status == Status.QUEUED, JobRow.kind == "job")
+    Each row tells their number, when the oldest was queued, how many have been silent for longer than these seconds,
+    and of how many the lease has run out.
+    """
+    is_leased = JobRow.status.in_(LEASED)
+    return (
+        select(
+            JobRow.queue, JobRow.status, func.count(), func.min(JobRow.queued_at),
+            func.count().filter(is_leased, JobRow.last_event_at < now(-stalled_seconds)),
+            func.count().filter(is_leased, JobRow.lease_until < now()),
+        )
+        .where(JobRow.status.in_(UNENDED))
+        .group_by(JobRow.queue, JobRow.status)
+    )

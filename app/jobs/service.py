@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from app.artifacts.models import ArtifactRow
 from app.jobs import log, queries
 from app.jobs.models import JobAttemptRow, JobEventRow, JobInputRow, JobRow
+from app.kit import logs
 from app.kit.clock import now
 from app.kit.ids import new_id
 from app.kit.paging import Slice, cut
@@ -25,6 +26,8 @@ def submit(
 ) -> JobRow:
     """Add a queued job (or plan) and the first line of its log. `raw` is the spec as it was sent.
 
+    The id of the request travels with the job, to the lines of its workers and trainers.
+
     Ring after the commit: the row counts as rung already. Raises UnknownArtifactError.
     """
     inputs = _hold_inputs(session, owner, spec)
@@ -39,7 +42,8 @@ def submit(
         .returning(JobRow)
     ).one()
     session.execute(insert(JobInputRow), [{"job_id": row.id, "artifact_id": artifact_id} for artifact_id in inputs])
-    log.append(session, row, row.created_at, [StatusChanged(status=Status.QUEUED, reason="submitted")])
+    first = StatusChanged(status=Status.QUEUED, reason="submitted", request_id=logs.request_id())
+    log.append(session, row, row.created_at, [first])
     return row
 
 

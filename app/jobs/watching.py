@@ -83,6 +83,11 @@ class Watching:
         """Jobs that somebody watches now."""
         return len(self._feeds)
 
+    @property
+    def num_watchers(self) -> int:
+        """Streams that are open now, and requests that wait for the end of a job."""
+        return sum(feed.num_watchers for feed in list(self._feeds.values()))
+
     def ring(self, job_id: str) -> None:
         """Something may be new in this job's log."""
         feed = self._feeds.get(job_id)

@@ -39,6 +39,9 @@ class StatusChanged(_Event):
     type: Literal["status"] = "status"
     status: Status
     reason: str = Field(max_length=1024, description="Why, in a few words.")
+    request_id: str | None = Field(
+        default=None, description="In the first event of a job: of the request that submitted it."
+    )
 
 
 class PhaseStarted(_Event):

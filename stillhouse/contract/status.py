@@ -74,6 +74,7 @@ AFTER_LOSS: Final = MappingProxyType({
 # A worker holds a lease in exactly these.
 LEASED: Final = frozenset(AFTER_LOSS)
 TERMINAL: Final = frozenset(status for status, following in TRANSITIONS.items() if not following)
+UNENDED: Final = frozenset(Status) - TERMINAL
 
 ACTIONS: Final = MappingProxyType({
     Status.QUEUED: frozenset({Action.CANCEL}),

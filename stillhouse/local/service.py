@@ -156,7 +156,9 @@ def _environment(settings: Mapping[str, str], checkout: Path) -> dict[str, str]:
     """The environment of every component: the caller's, with what makes the service local."""
     path = os.pathsep.join(filter(None, [str(checkout), os.environ.get("PYTHONPATH")]))
     kept = {name: value for name, value in os.environ.items() if name != "STILLHOUSE_BOOTSTRAP_KEY"}
-    return {**kept, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **settings}
+    # Whoever runs it on one machine reads its logs with the naked eye.
+    readable = {"STILLHOUSE_LOG_FORMAT": "console"}
+    return {**readable, **kept, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **settings}
 
 
 def _own_scratch(environment: Mapping[str, str], number: int, workers: int) -> dict[str, str]:

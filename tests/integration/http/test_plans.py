@@ -248,6 +248,6 @@ def test_what_the_trainer_printed_is_told(service: Service) -> None:
 def test_plans_are_counted_apart(service: Service) -> None:
     service.client.post("/plans", json=service.spec(), headers=AT_ONCE)
     lines = service.client.get("/metrics").text.splitlines()
-    assert 'stillhouse_plans{status="queued"} 1.0' in lines
-    assert 'stillhouse_jobs{status="queued"} 0.0' in lines
-    assert "stillhouse_queue_age_seconds 0.0" in lines
+    assert 'stillhouse_jobs{queue="plans",status="queued"} 1.0' in lines
+    assert 'stillhouse_jobs{queue="cpu",status="queued"} 0.0' in lines
+    assert 'stillhouse_queue_age_seconds{queue="cpu"} 0.0' in lines

@@ -164,6 +164,6 @@ def test_numbers_are_told_by_route_and_status(service: Service) -> None:
     count = "stillhouse_http_request_seconds_count"
     assert f'{count}{{method="GET",route="/jobs/{{job_id}}",status="404"}} 1.0' in lines
     assert f'{count}{{method="POST",route="/artifacts",status="201"}} 3.0' in lines
-    assert 'stillhouse_jobs{status="queued"} 1.0' in lines
-    assert 'stillhouse_jobs{status="running"} 0.0' in lines
-    assert any(line.startswith("stillhouse_queue_age_seconds ") for line in lines)
+    assert 'stillhouse_jobs{queue="cpu",status="queued"} 1.0' in lines
+    assert 'stillhouse_jobs{queue="cpu",status="running"} 0.0' in lines
+    assert any(line.startswith('stillhouse_queue_age_seconds{queue="cpu"} ') for line in lines)

@@ -1,5 +1,7 @@
 """Claim, page and reap find their rows by an index, however many jobs there are."""
 
+from typing import Any
+
 import pytest
 from sqlalchemy import Select
 from sqlalchemy.dialects import sqlite
@@ -8,12 +10,13 @@ from app.artifacts import queries as artifact_queries
 from app.jobs import queries
 from app.kit.database import Database
 
-STATEMENTS: dict[str, tuple[Select[object], str]] = {
+STATEMENTS: dict[str, tuple[Select[Any], str]] = {
     "look": (queries.next_width(["cpu"], 4), "ix_jobs_status_queue"),
     "claim": (queries.next_queued(["cpu"], 1), "ix_jobs_status_queue"),
     "reap": (queries.expired(10), "ix_jobs_status_lease_until"),
     "ring": (queries.unrung(30, 10), "ix_jobs_status_"),
     "ring for plans": (queries.unrung(30, 10, "plan"), "ix_jobs_status_"),
+    "count": (queries.standing(60), "ix_jobs_status_"),
     "forget plans": (queries.old_plans(3600, 10), "ix_jobs_kind_created_at"),
     "page": (queries.listed("ann", status=None, name=None, labels={}, cursor=None), "ix_jobs_owner_created_at_id"),
     "events": (queries.events_after("job", 5), "sqlite_autoindex_job_events_1"),

@@ -69,7 +69,9 @@ def test_a_trainer_leads_a_group_of_its_own_and_dies_of_signals(tmp_path: Path) 
 def test_what_it_prints_goes_to_its_log(tmp_path: Path) -> None:
     with trainer(order(tmp_path, labels={"noop.steps": "2"})) as child:
         assert isinstance(list(words(child))[-1], Finished)
-    assert (tmp_path / "log").read_text().startswith("counting from 0 to 2 on cpu")
+    begins, first, *_ = (tmp_path / "log").read_text().splitlines()
+    assert json.loads(begins)["event"] == "The trainer begins."
+    assert first == "counting from 0 to 2 on cpu"
 
 
 def test_a_request_is_obeyed(tmp_path: Path) -> None:
