@@ -1,16 +1,14 @@
 """Claim, page and reap find their rows by an index, however many jobs there are."""
 
-from typing import Any
-
 import pytest
-from sqlalchemy import Select
+from sqlalchemy import ClauseElement
 from sqlalchemy.dialects import sqlite
 
 from app.artifacts import queries as artifact_queries
 from app.jobs import queries
 from app.kit.database import Database
 
-STATEMENTS: dict[str, tuple[Select[Any], str]] = {
+STATEMENTS: dict[str, tuple[ClauseElement, str]] = {
     "look": (queries.next_width(["cpu"], 4), "ix_jobs_status_queue"),
     "claim": (queries.next_queued(["cpu"], 1), "ix_jobs_status_queue"),
     "reap": (queries.expired(10), "ix_jobs_status_lease_until"),
