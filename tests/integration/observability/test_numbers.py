@@ -172,7 +172,9 @@ HARMLESS: dict[str, list[Change]] = {
     "StillhouseReaperSilent": [("stillhouse_jobs", 1, {"queue": "gpu"})],
     "StillhouseTrainersLost": [("stillhouse_attempts_total", 99, {"outcome": "drained"})],
     "StillhouseTargetDown": [("stillhouse_watchers", 0, {})],
-    "StillhouseStoreErrors": [("stillhouse_store_errors_total", 1, {"operation": "read", "reason": "full", "store": "files"})],
+    "StillhouseStoreErrors": [
+        ("stillhouse_store_errors_total", 1, {"operation": "read", "reason": "full", "store": "files"}),
+    ],
     "StillhouseServerErrors": [("stillhouse_http_request_seconds_count", 99, {"route": "/artifacts"})],
 }
 
