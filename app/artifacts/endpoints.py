@@ -14,7 +14,7 @@ from app.artifacts.inspection import guess_format, inspect
 from app.artifacts.models import ArtifactRow
 from app.artifacts.schemas import artifact_resource
 from app.artifacts.service import Intake
-from app.http.access import CallerOf
+from app.http.access import ReaderOf, SubmitterOf
 from app.http.bodies import declared_length, pour, refuse_early
 from app.http.downloads import MEDIA_TYPES, RESPONSES, Content, serve
 from app.http.paging import CursorOf, LimitOf
@@ -92,7 +92,7 @@ Sha256Of = Annotated[
     ),
 )
 async def upload(
-    request: Request, response: Response, caller: CallerOf, parts: PartsOf, kind: KindOf, *,
+    request: Request, response: Response, caller: SubmitterOf, parts: PartsOf, kind: KindOf, *,
     format: FormatOf = None, name: NameOf = "unnamed", sha256: Sha256Of = None,  # noqa: A002 - as the column
 ) -> Artifact:
     """Upload a file as the raw body of the request. Its header is inspected; what is refused leaves nothing behind."""
@@ -148,7 +148,7 @@ def _keep(
 
 @router.get("/artifacts", responses=declared(UnauthenticatedError, InvalidRequestError, InvalidCursorError))
 def list_artifacts(
-    caller: CallerOf, parts: PartsOf, kind: Annotated[ArtifactKind | None, Query(description="Only these.")] = None,
+    caller: ReaderOf, parts: PartsOf, kind: Annotated[ArtifactKind | None, Query(description="Only these.")] = None,
     size: Annotated[int | None, Query(ge=0, lt=2**62, description="Only those of exactly so many bytes.")] = None,
     cursor: CursorOf = None, limit: LimitOf = 50,
 ) -> Page[Artifact]:
@@ -161,7 +161,7 @@ def list_artifacts(
 
 
 @router.get("/artifacts/{artifact_id}", responses=declared(UnauthenticatedError, NotFoundError))
-def show_artifact(caller: CallerOf, parts: PartsOf, artifact_id: str) -> Artifact:
+def show_artifact(caller: ReaderOf, parts: PartsOf, artifact_id: str) -> Artifact:
     """Tell about an artifact: size, digest, and what its header says."""
     with parts.db.reading() as session:
         row = service.find(session, caller.owner, artifact_id)
@@ -172,7 +172,7 @@ def show_artifact(caller: CallerOf, parts: PartsOf, artifact_id: str) -> Artifac
     "/artifacts/{artifact_id}/content", response_class=Response,
     responses={**RESPONSES, **declared(UnauthenticatedError, NotFoundError, RangeNotSatisfiableError)},
 )
-def download(request: Request, caller: CallerOf, parts: PartsOf, artifact_id: str) -> Response:
+def download(request: Request, caller: ReaderOf, parts: PartsOf, artifact_id: str) -> Response:
     """Download the file. Range, If-Range and If-None-Match work as in RFC 9110; the ETag is the sha256."""
     with parts.db.reading() as session:
         row = service.find(session, caller.owner, artifact_id)
@@ -191,6 +191,6 @@ def stored_content(parts: Parts, row: ArtifactRow, name: str) -> Content:
     "/artifacts/{artifact_id}", status_code=204,
     responses=declared(UnauthenticatedError, NotFoundError, ArtifactInUseError),
 )
-def delete_artifact(caller: CallerOf, parts: PartsOf, artifact_id: str) -> None:
+def delete_artifact(caller: SubmitterOf, parts: PartsOf, artifact_id: str) -> None:
     """Delete an artifact, unless a job that has not ended needs it."""
     service.delete(parts.db, parts.stores, owner=caller.owner, artifact_id=artifact_id)

@@ -26,6 +26,7 @@ from stillhouse.contract.failures import (
     InternalError,
     InvalidRequestError,
     MethodNotAllowedError,
+    MissingScopeError,
     NotFoundError,
     StillhouseError,
     UnauthenticatedError,
@@ -185,8 +186,8 @@ def declared(*failures: type[StillhouseError]) -> dict[int | str, dict[str, Any]
     by_status: defaultdict[int, list[type[StillhouseError]]] = defaultdict(list)
     kinds: list[type[StillhouseError]] = [*failures, InternalError]
     if UnauthenticatedError in failures:
-        # Who asks for a key is guarded, and asks the database.
-        kinds += [ForbiddenOriginError, UnavailableError]
+        # Who asks for a key is guarded, asks what the key may do, and asks the database.
+        kinds += [ForbiddenOriginError, MissingScopeError, UnavailableError]
     for kind in dict.fromkeys(kinds):
         by_status[int(kind.http_status)].append(kind)
     return {status: _documented(kinds) for status, kinds in sorted(by_status.items())}

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from app.artifacts.endpoints import stored_content
 from app.artifacts.models import ArtifactRow
-from app.http.access import Caller, CallerOf
+from app.http.access import Caller, ReaderOf, SubmitterOf
 from app.http.downloads import RESPONSES, disposition, serve
 from app.http.paging import CursorOf, LimitOf
 from app.http.parts import Parts, PartsOf
@@ -68,7 +68,7 @@ LabelsOf = Annotated[
     responses=declared(*SPEC_FAILURES, IdempotencyMismatchError, IdempotencyInFlightError),
 )
 def submit(
-    caller: CallerOf, parts: PartsOf, body: SpecBodyOf, idempotency_key: IdempotencyKeyOf = None
+    caller: SubmitterOf, parts: PartsOf, body: SpecBodyOf, idempotency_key: IdempotencyKeyOf = None
 ) -> Response:
     """Submit a distillation job. It is checked against the headers of its artifacts, and queued."""
     sent = read_spec(body)
@@ -112,7 +112,7 @@ def _submitted(status_code: int, job: dict[str, Any], headers: dict[str, str] | 
 
 @router.get("/jobs", responses=declared(UnauthenticatedError, InvalidRequestError, InvalidCursorError))
 def list_jobs(
-    caller: CallerOf, parts: PartsOf, status: Annotated[Status | None, Query(description="Only these.")] = None,
+    caller: ReaderOf, parts: PartsOf, status: Annotated[Status | None, Query(description="Only these.")] = None,
     name: Annotated[str | None, Query(max_length=128, description="Only jobs of exactly this name.")] = None,
     label: LabelsOf = (), cursor: CursorOf = None, limit: LimitOf = 50,
 ) -> Page[Job]:
@@ -134,7 +134,7 @@ def _split_label(text: str) -> tuple[str, str]:
 
 
 @router.get("/jobs/{job_id}", responses=declared(UnauthenticatedError, NotFoundError))
-def show_job(caller: CallerOf, parts: PartsOf, job_id: str) -> Job:
+def show_job(caller: ReaderOf, parts: PartsOf, job_id: str) -> Job:
     """Tell how a job stands."""
     with parts.db.reading() as session:
         return _full(parts, session, service.find(session, caller.owner, job_id))
@@ -151,7 +151,7 @@ def _full(parts: Parts, session: Session, row: JobRow) -> Job:
     "/jobs/{job_id}/cancel", status_code=202,
     responses=declared(UnauthenticatedError, NotFoundError, IllegalActionError),
 )
-def cancel(caller: CallerOf, parts: PartsOf, job_id: str) -> Job:
+def cancel(caller: SubmitterOf, parts: PartsOf, job_id: str) -> Job:
     """Cancel a job: at once while it waits; as soon as its worker has heard while it runs. Twice is no error."""
     with parts.db.writing() as session:
         job = _full(parts, session, service.cancel(session, caller.owner, job_id))
@@ -168,7 +168,7 @@ def cancel(caller: CallerOf, parts: PartsOf, job_id: str) -> Job:
     },
 )
 def events(
-    caller: CallerOf, parts: PartsOf, job_id: str, accept: Annotated[str, Header(include_in_schema=False)] = "",
+    caller: ReaderOf, parts: PartsOf, job_id: str, accept: Annotated[str, Header(include_in_schema=False)] = "",
     last_event_id: LastEventIdOf = "", after: SeqOf = 0, limit: LimitOf = 200,
 ) -> Response | Page[RecordedEvent]:
     """Read a job's log: a page as JSON, or with `Accept: text/event-stream` live, until an event named `end`."""
@@ -191,7 +191,7 @@ def _events_page(session: Session, job_id: str, after: int, limit: int) -> Page[
 
 
 @router.get("/jobs/{job_id}/metrics", responses=declared(UnauthenticatedError, NotFoundError))
-def metrics(caller: CallerOf, parts: PartsOf, job_id: str) -> list[MetricSeries]:
+def metrics(caller: ReaderOf, parts: PartsOf, job_id: str) -> list[MetricSeries]:
     """Read every metric of a job as a series over its steps."""
     with parts.db.reading() as session:
         service.find(session, caller.owner, job_id)
@@ -199,7 +199,7 @@ def metrics(caller: CallerOf, parts: PartsOf, job_id: str) -> list[MetricSeries]
 
 
 @router.get("/jobs/{job_id}/logs", responses=declared(UnauthenticatedError, NotFoundError))
-def logs(caller: CallerOf, parts: PartsOf, job_id: str) -> list[AttemptLog]:
+def logs(caller: ReaderOf, parts: PartsOf, job_id: str) -> list[AttemptLog]:
     """Read what the trainer printed, by attempt; kept after a crash too."""
     with parts.db.reading() as session:
         service.find(session, caller.owner, job_id)
@@ -214,7 +214,7 @@ def logs(caller: CallerOf, parts: PartsOf, job_id: str) -> list[AttemptLog]:
     },
 )
 def report(
-    request: Request, caller: CallerOf, parts: PartsOf, job_id: str,
+    request: Request, caller: ReaderOf, parts: PartsOf, job_id: str,
     accept: Annotated[str, Header(include_in_schema=False)] = "",
     format: Annotated[str | None, Query(pattern="^(json|html)$", description="Wins over Accept.")] = None,  # noqa: A002 - as in the URL
 ) -> Response:
@@ -235,7 +235,7 @@ def report(
     responses={**RESPONSES, **declared(UnauthenticatedError, NotFoundError, NotReadyError, RangeNotSatisfiableError)},
 )
 def model(
-    request: Request, caller: CallerOf, parts: PartsOf, job_id: str,
+    request: Request, caller: ReaderOf, parts: PartsOf, job_id: str,
     format: Annotated[ModelFormat, Query(description="`zip` is the whole bundle.")] = "zip",  # noqa: A002 - as in the URL
 ) -> Response:
     """Download the compressed model. Range, If-Range and If-None-Match work as in RFC 9110; the ETag is the sha256."""

@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
-from app.http.access import Caller, CallerOf
+from app.http.access import Caller, ReaderOf, SubmitterOf
 from app.http.parts import Parts, PartsOf
 from app.http.preferences import wait_seconds
 from app.http.problems import answer_failure, declared
@@ -96,7 +96,9 @@ PreferOf = Annotated[str, Header(
         **declared(*SPEC_FAILURES, *PREFLIGHT_FAILURES),
     },
 )
-async def plan(request: Request, caller: CallerOf, parts: PartsOf, body: SpecBodyOf, prefer: PreferOf = "") -> Response:
+async def plan(
+    request: Request, caller: SubmitterOf, parts: PartsOf, body: SpecBodyOf, prefer: PreferOf = ""
+) -> Response:
     """Plan a job: run its preflight alone, on a slot that no training takes. Nothing is trained, no job is made.
 
     Answers with what the job would do and take, or with the problem that would have failed it.
@@ -133,7 +135,7 @@ def _full(session: Session, row: JobRow) -> Planning:
 
 
 @router.get("/plans/{plan_id}", responses=declared(UnauthenticatedError, NotFoundError))
-def show_plan(caller: CallerOf, parts: PartsOf, plan_id: str) -> Planning:
+def show_plan(caller: ReaderOf, parts: PartsOf, plan_id: str) -> Planning:
     """Read a plan. It is kept for a day, unless the operator chose otherwise."""
     return _read(parts, caller, plan_id)
 
@@ -142,7 +144,7 @@ def show_plan(caller: CallerOf, parts: PartsOf, plan_id: str) -> Planning:
     "/plans/{plan_id}/cancel", status_code=202,
     responses=declared(UnauthenticatedError, NotFoundError, IllegalActionError),
 )
-def cancel_plan(caller: CallerOf, parts: PartsOf, plan_id: str) -> Planning:
+def cancel_plan(caller: SubmitterOf, parts: PartsOf, plan_id: str) -> Planning:
     """Cancel a plan: at once while it waits; as soon as its worker has heard while it is made. Twice is no error."""
     with parts.db.writing() as session:
         found = _full(session, service.cancel(session, caller.owner, plan_id, "plan"))
@@ -151,7 +153,7 @@ def cancel_plan(caller: CallerOf, parts: PartsOf, plan_id: str) -> Planning:
 
 
 @router.get("/plans/{plan_id}/logs", responses=declared(UnauthenticatedError, NotFoundError))
-def plan_logs(caller: CallerOf, parts: PartsOf, plan_id: str) -> list[AttemptLog]:
+def plan_logs(caller: ReaderOf, parts: PartsOf, plan_id: str) -> list[AttemptLog]:
     """Read what the trainer printed, by attempt; kept after a crash too."""
     with parts.db.reading() as session:
         service.find(session, caller.owner, plan_id, "plan")

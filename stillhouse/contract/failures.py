@@ -119,10 +119,24 @@ class InvalidCursorError(StillhouseError):
 
 
 class UnauthenticatedError(StillhouseError):
-    """The API key is missing, wrong or revoked; send `Authorization: Bearer <key>`."""
+    """The API key is missing, wrong, expired or revoked; send `Authorization: Bearer <key>`."""
 
     code = "unauthenticated"
     http_status = HTTPStatus.UNAUTHORIZED
+
+
+class MissingScopeError(StillhouseError):
+    """The API key lacks the scope that this takes."""
+
+    code = "missing_scope"
+    http_status = HTTPStatus.FORBIDDEN
+
+
+class KeyEndedError(StillhouseError):
+    """The API key was revoked or has expired; make a new one."""
+
+    code = "key_ended"
+    http_status = HTTPStatus.CONFLICT
 
 
 class ForbiddenOriginError(StillhouseError):
