@@ -38,6 +38,13 @@ class Settings(BaseSettings):
     max_spec_bytes: int = Field(default=MIB, description="Largest job spec that is read.")
     max_upload_bytes: int = Field(default=50 * GIB, description="Largest upload that is taken.")
     min_free_bytes: int = Field(default=256 * MIB, description="Room on disk that an upload must leave.")
+    max_stored_bytes: int = Field(
+        default=0, ge=0, description="Most bytes that an owner may have stored and still upload or submit; 0: any."
+    )
+    max_queued_jobs: int = Field(default=0, ge=0, description="Most jobs of an owner that may wait at a time; 0: any.")
+    max_running_jobs: int = Field(
+        default=0, ge=0, description="Most jobs of an owner that run at a time (API and workers alike); 0: any."
+    )
     idempotency_hours: float = Field(default=24.0, description="How long an Idempotency-Key is remembered.")
     plan_hours: float = Field(default=24.0, description="How long a plan is kept.")
     stalled_seconds: float = Field(default=60.0, description="Silence after which a running job is told as stalled.")

@@ -20,6 +20,7 @@ from app.http.downloads import MEDIA_TYPES, RESPONSES, Content, serve
 from app.http.paging import CursorOf, LimitOf
 from app.http.parts import Parts, PartsOf
 from app.http.problems import declared
+from app.quotas import service as quotas
 from app.soft_labels.service import usage
 from stillhouse.contract.failures import (
     ArchiveTooLargeError,
@@ -42,6 +43,7 @@ from stillhouse.contract.failures import (
     PickleRefusedError,
     RangeNotSatisfiableError,
     StorageFullError,
+    StorageQuotaExceededError,
     UnauthenticatedError,
     UnavailableError,
     UnknownContentError,
@@ -88,7 +90,7 @@ Sha256Of = Annotated[
         DigestMismatchError, StorageFullError, MalformedSafetensorsError, MalformedPytorchError, MalformedIdxError,
         MalformedNpzError, MalformedOnnxError, MalformedParquetError, MalformedCsvError, MalformedArchiveError,
         UnsafeArchiveError, ArchiveTooLargeError, MalformedDatasetError, PickleRefusedError, EmptyDataError,
-        UnavailableError, UnknownContentError,
+        UnavailableError, UnknownContentError, StorageQuotaExceededError,
     ),
 )
 async def upload(
@@ -104,28 +106,46 @@ async def upload(
             format=format,
         ))
     else:
-        row = await _receive(request, parts, caller.owner, kind=kind, upload_format=format, name=name, sha256=sha256)
+        row = await _receive(
+            request, parts, caller.owner, kind=kind, upload_format=format, name=name, sha256=sha256,
+            max_stored=quotas.limit(caller.limits.stored_bytes, parts.settings.max_stored_bytes),
+        )
     response.headers["Location"] = f"/artifacts/{row.id}"
     return artifact_resource(row)
 
 
 async def _receive(
     request: Request, parts: Parts, owner: str, *, kind: UploadKind, upload_format: UploadFormat | None, name: str,
-    sha256: str | None,
+    sha256: str | None, max_stored: int | None,
 ) -> ArtifactRow:
     limit = parts.settings.max_upload_bytes
     refuse_early(request, limit, UploadTooLargeError)
-    async with _intake(parts, owner) as intake:
-        await pour(request, intake.write, limit, UploadTooLargeError)
+    room = await run_in_threadpool(_check_room, parts, owner, max_stored, declared_length(request) or 0)
+    async with _intake(parts, owner, max_stored) as intake:
+        if room is None or room >= limit:
+            await pour(request, intake.write, limit, UploadTooLargeError)
+        else:
+            await pour(request, intake.write, room, StorageQuotaExceededError)
         return await run_in_threadpool(
             partial(_keep, intake, kind=kind, upload_format=upload_format, name=name, sha256=sha256)
         )
 
 
+def _check_room(parts: Parts, owner: str, max_stored: int | None, size: int) -> int | None:
+    """Refuse a file by its declared length before it is sent; returns how many bytes there is room for, None for any.
+
+    This spares the transfer. What counts is checked once more when the file is kept.
+    """
+    if max_stored is None:
+        return None
+    with parts.db.reading() as session:
+        return quotas.check_room(session, owner, max_stored, adding=size)
+
+
 @asynccontextmanager
-async def _intake(parts: Parts, owner: str) -> AsyncIterator[Intake]:
+async def _intake(parts: Parts, owner: str, max_stored: int | None) -> AsyncIterator[Intake]:
     """An intake whose beginning and end touch disk and database in a thread."""
-    intake = await run_in_threadpool(Intake(parts.db, parts.stores.files, owner=owner).__enter__)
+    intake = await run_in_threadpool(Intake(parts.db, parts.stores.files, owner=owner, max_stored=max_stored).__enter__)
     try:
         yield intake
     finally:

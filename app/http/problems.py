@@ -1,6 +1,7 @@
 """Every error is answered as RFC 9457 problem+json, also those of the framework and of validation."""
 
 import logging
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
@@ -87,7 +88,9 @@ def problem_of(failure: Failure, *, instance: str, request: str) -> Problem:
 
 def answer(scope: Mapping[str, Any], error: StillhouseError, headers: Mapping[str, str] | None = None) -> Response:
     """The error as a response to the request of this ASGI scope."""
-    return _respond(scope, problem(error, instance=scope["path"], request=request_id(scope)), headers or {})
+    waits = {} if error.retry_after is None else {"Retry-After": str(math.ceil(error.retry_after))}
+    told = problem(error, instance=scope["path"], request=request_id(scope))
+    return _respond(scope, told, {**waits, **(headers or {})})
 
 
 def answer_failure(scope: Mapping[str, Any], failure: Failure, location: str) -> Response:

@@ -21,7 +21,7 @@ from app.jobs import service
 from app.jobs.models import JobRow
 from app.jobs.schemas import applied_recipe, attempt_log, job_resource
 from app.jobs.spec_reading import SentSpec, read_spec
-from app.jobs.submission import SPEC_BODY, SPEC_FAILURES, SpecBodyOf, admit
+from app.jobs.submission import SPEC_BODY, SPEC_FAILURES, SpecBodyOf, admit, hold_place
 from app.queue import queue_of, ring
 from stillhouse.contract.events import RecordedEvent
 from stillhouse.contract.failures import (
@@ -93,8 +93,12 @@ def submit(
 def _enqueue(parts: Parts, caller: Caller, sent: SentSpec, idempotency_key: str | None) -> dict[str, Any]:
     queue = queue_of(sent.spec, parts.settings.default_queue)
     with parts.db.writing() as session:
-        row = service.submit(session, owner=caller.owner, spec=sent.spec, raw=sent.raw, queue=queue)
-        place = service.queue_place(session, row)
+        hold_place(session, parts, caller)
+        row = service.submit(
+            session, owner=caller.owner, spec=sent.spec, raw=sent.raw, queue=queue,
+            max_running=caller.limits.running_jobs,
+        )
+        place = service.queue_place(session, row, parts.settings.max_running_jobs)
         job = job_resource(
             row, stalled_seconds=parts.settings.stalled_seconds, place=place, recipe=applied(sent.spec)
         ).model_dump(mode="json")
@@ -143,7 +147,7 @@ def show_job(caller: ReaderOf, parts: PartsOf, job_id: str) -> Job:
 def _full(parts: Parts, session: Session, row: JobRow) -> Job:
     return job_resource(
         row, stalled_seconds=parts.settings.stalled_seconds, files=service.files(session, row.id),
-        place=service.queue_place(session, row), recipe=applied_recipe(row),
+        place=service.queue_place(session, row, parts.settings.max_running_jobs), recipe=applied_recipe(row),
     )
 
 

@@ -50,6 +50,8 @@ class StillhouseError(Exception):
     http_status: ClassVar[HTTPStatus] = HTTPStatus.UNPROCESSABLE_ENTITY
     blame: ClassVar[Blame] = Blame.USER
     retryable: ClassVar[bool] = False
+    # Seconds after which a retry makes sense, where that is known.
+    retry_after: float | None = None
 
     def __init__(
         self,
@@ -130,6 +132,22 @@ class MissingScopeError(StillhouseError):
 
     code = "missing_scope"
     http_status = HTTPStatus.FORBIDDEN
+
+
+class StorageQuotaExceededError(StillhouseError):
+    """You have as many bytes stored as you may; delete artifacts that you no longer need, or ask the operator."""
+
+    code = "storage_quota_exceeded"
+    http_status = HTTPStatus.FORBIDDEN
+
+
+class TooManyQueuedJobsError(StillhouseError):
+    """You have as many jobs queued as you may; wait until some have begun, or cancel some."""
+
+    code = "too_many_queued_jobs"
+    http_status = HTTPStatus.TOO_MANY_REQUESTS
+    retryable = True
+    retry_after = 30
 
 
 class KeyEndedError(StillhouseError):
