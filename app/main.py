@@ -16,6 +16,7 @@ from app.http.endpoints import router as service
 from app.http.guard import Doorman, Naming
 from app.http.numbers import Numbers
 from app.http.parts import Parts
+from app.http.rates import Rates
 from app.jobs.endpoints import router as jobs
 from app.jobs.watching import Watching, reader
 from app.keys import bootstrap
@@ -51,7 +52,7 @@ def _make_parts(settings: Settings) -> Parts:
     db = Database(settings.database_url)
     return Parts(
         settings=settings, db=db, stores=open_stores(db, settings), announcer=announce(settings.broker_url),
-        watching=Watching(reader(db)), numbers=Numbers(db),
+        watching=Watching(reader(db)), numbers=Numbers(db), rates=Rates(settings.broker_url),
     )
 
 

@@ -38,6 +38,9 @@ class Settings(BaseSettings):
     max_spec_bytes: int = Field(default=MIB, description="Largest job spec that is read.")
     max_upload_bytes: int = Field(default=50 * GIB, description="Largest upload that is taken.")
     min_free_bytes: int = Field(default=256 * MIB, description="Room on disk that an upload must leave.")
+    max_requests_per_minute: int = Field(
+        default=0, ge=0, description="Most requests with one key, at once and then each minute; 0: any."
+    )
     max_stored_bytes: int = Field(
         default=0, ge=0, description="Most bytes that an owner may have stored and still upload or submit; 0: any."
     )

@@ -3,12 +3,14 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import Depends, Security
+from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
 
-from app.http.parts import PartsOf
+from app.http.guard import EXTRA_HEADERS
+from app.http.parts import Parts, PartsOf
 from app.keys.service import authenticate
-from stillhouse.contract.failures import MissingScopeError, UnauthenticatedError
+from app.quotas.service import limit
+from stillhouse.contract.failures import MissingScopeError, RateLimitedError, UnauthenticatedError
 from stillhouse.contract.resources import KeyLimits, Scope
 
 _bearer = HTTPBearer(auto_error=False, description="An API key: `Authorization: Bearer sk_...`")
@@ -34,7 +36,7 @@ class Caller:
 
 
 def _caller(
-    needed: SecurityScopes, parts: PartsOf,
+    request: Request, needed: SecurityScopes, parts: PartsOf,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
 ) -> Caller:
     if credentials is None:
@@ -44,9 +46,24 @@ def _caller(
         owner=key.owner, key_id=key.id, scopes=frozenset(key.scopes.split()),
         limits=KeyLimits.model_validate(key.limits or {}),
     )
+    _count(request, parts, caller)
     for scope in needed.scopes:
         caller.demand(scope)
     return caller
+
+
+def _count(request: Request, parts: Parts, caller: Caller) -> None:
+    """Count the request against the key's rate. Raises RateLimitedError."""
+    per_minute = limit(caller.limits.requests_per_minute, parts.settings.max_requests_per_minute)
+    if per_minute is None:
+        return
+    rate = parts.rates.count(caller.key_id, per_minute)
+    request.scope["state"][EXTRA_HEADERS] = rate.headers()
+    if rate.is_exceeded:
+        raise RateLimitedError(
+            f"This key may send {per_minute} requests at once and then as many each minute; the next one is answered "
+            f"in {rate.retry_seconds:.1f} s.", retry_after=rate.retry_seconds,
+        )
 
 
 _READ: Scope = "read"

@@ -29,6 +29,7 @@ from stillhouse.contract.failures import (
     MethodNotAllowedError,
     MissingScopeError,
     NotFoundError,
+    RateLimitedError,
     StillhouseError,
     UnauthenticatedError,
     UnavailableError,
@@ -190,7 +191,7 @@ def declared(*failures: type[StillhouseError]) -> dict[int | str, dict[str, Any]
     kinds: list[type[StillhouseError]] = [*failures, InternalError]
     if UnauthenticatedError in failures:
         # Who asks for a key is guarded, asks what the key may do, and asks the database.
-        kinds += [ForbiddenOriginError, MissingScopeError, UnavailableError]
+        kinds += [ForbiddenOriginError, MissingScopeError, RateLimitedError, UnavailableError]
     for kind in dict.fromkeys(kinds):
         by_status[int(kind.http_status)].append(kind)
     return {status: _documented(kinds) for status, kinds in sorted(by_status.items())}

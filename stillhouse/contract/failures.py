@@ -150,6 +150,18 @@ class TooManyQueuedJobsError(StillhouseError):
     retry_after = 30
 
 
+class RateLimitedError(StillhouseError):
+    """The key has sent too many requests: the header Retry-After tells when the next one is answered."""
+
+    code = "rate_limited"
+    http_status = HTTPStatus.TOO_MANY_REQUESTS
+    retryable = True
+
+    def __init__(self, message: str | None = None, *, retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 class KeyEndedError(StillhouseError):
     """The API key was revoked or has expired; make a new one."""
 

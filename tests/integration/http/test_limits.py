@@ -1,11 +1,13 @@
 """Quotas and request rates, as clients meet them."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
+from app.http.rates import Rates
 from tests.fixtures.files import idx
 from tests.fixtures.service import Service, running_service
 
@@ -73,3 +75,44 @@ def test_a_job_tells_that_its_owner_has_enough_running(limited: Service) -> None
     assert limited.client.get(f"/jobs/{waiting['id']}").json()["queue"] == waiting["queue"]
     with client_of(limited, running_jobs=2, queued_jobs=0) as client:
         assert client.post("/jobs", json=spec).json()["queue"]["reason"].endswith("waits for a free cpu worker")
+
+
+def left(response: httpx.Response) -> int:
+    found = re.fullmatch(r'"minute";r=(\d+);t=\d+', response.headers["ratelimit"])
+    assert found is not None
+    return int(found[1])
+
+
+def test_a_key_that_asks_too_often_is_told_when_to_come_back(service: Service) -> None:
+    assert "ratelimit" not in service.client.get("/jobs").headers
+    with client_of(service, requests_per_minute=3) as client:
+        # Failures count as well, and tell.
+        answers = [client.get("/jobs"), client.get("/jobs/nothing"), client.post("/keys", json={"name": "x"})]
+        assert [(answer.status_code, left(answer)) for answer in answers] == [(200, 2), (404, 1), (403, 0)]
+        assert {answer.headers["ratelimit-policy"] for answer in answers} == {'"minute";q=3;w=60'}
+        refused = client.get("/jobs")
+        assert refusal(refused) == (429, "rate_limited")
+        assert left(refused) == 0
+        assert 1 <= int(refused.headers["retry-after"]) <= 20
+        assert refused.json()["retryable"]
+    # Another key of the same owner has its own.
+    with client_of(service, requests_per_minute=1) as client:
+        assert client.get("/jobs").status_code == 200
+
+
+def test_processes_count_together(broker_url: str) -> None:
+    counted = [Rates(broker_url).count("key_together", 2) for _ in range(3)]
+    assert [rate.is_exceeded for rate in counted] == [False, False, True]
+    assert [rate.num_left for rate in counted] == [1, 0, 0]
+
+
+def test_without_the_broker_each_process_counts_and_refuses_nobody_for_that(
+    sqlite_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    nowhere = f"redis+socket://{tmp_path}/nowhere.sock"
+    with running_service(sqlite_url, nowhere, tmp_path, max_requests_per_minute=2) as service:
+        answers = [service.client.get("/jobs") for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+    assert left(answers[0]) == 1
+    # Asked once, not with every request.
+    assert sum("without the broker" in line for line in caplog.messages) == 1
