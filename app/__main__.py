@@ -8,12 +8,11 @@ from types import FrameType
 import uvicorn
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.http.server import server_options
 from app.keys import bootstrap
 from app.kit.database import Database
 from app.main import create_app
 from app.settings import Settings, settings
-
-_GRACE_SECONDS = 10
 
 
 class _Server(uvicorn.Server):
@@ -49,10 +48,7 @@ def _serve(wanted: Settings) -> int:
     problem = _unsafe(wanted)
     if problem is not None:
         return _complain(problem)
-    config = uvicorn.Config(
-        create_app(wanted), host=wanted.host, port=wanted.port, access_log=False, server_header=False,
-        proxy_headers=False, ws="none", timeout_graceful_shutdown=_GRACE_SECONDS, log_level="info",
-    )
+    config = uvicorn.Config(create_app(wanted), **server_options(wanted))
     # Uvicorn raises the signal that ended it once more, when all is closed.
     with contextlib.suppress(KeyboardInterrupt):
         _Server(config).run()

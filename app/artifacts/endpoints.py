@@ -42,6 +42,7 @@ from stillhouse.contract.failures import (
     NotFoundError,
     PickleRefusedError,
     RangeNotSatisfiableError,
+    RequestTimeoutError,
     StorageFullError,
     StorageQuotaExceededError,
     UnauthenticatedError,
@@ -90,7 +91,7 @@ Sha256Of = Annotated[
         DigestMismatchError, StorageFullError, MalformedSafetensorsError, MalformedPytorchError, MalformedIdxError,
         MalformedNpzError, MalformedOnnxError, MalformedParquetError, MalformedCsvError, MalformedArchiveError,
         UnsafeArchiveError, ArchiveTooLargeError, MalformedDatasetError, PickleRefusedError, EmptyDataError,
-        UnavailableError, UnknownContentError, StorageQuotaExceededError,
+        UnavailableError, UnknownContentError, RequestTimeoutError, StorageQuotaExceededError,
     ),
 )
 async def upload(

@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse
 from sqlalchemy.orm import Session
 
 from app.artifacts.endpoints import stored_content
@@ -16,6 +16,7 @@ from app.http.downloads import RESPONSES, disposition, serve
 from app.http.paging import CursorOf, LimitOf
 from app.http.parts import Parts, PartsOf
 from app.http.problems import declared
+from app.http.seats import SeatedResponse
 from app.idempotency import service as idempotency
 from app.jobs import service
 from app.jobs.models import JobRow
@@ -33,6 +34,7 @@ from stillhouse.contract.failures import (
     NotFoundError,
     NotReadyError,
     RangeNotSatisfiableError,
+    TooManyStreamsError,
     UnauthenticatedError,
 )
 from stillhouse.contract.recipes import applied
@@ -168,7 +170,7 @@ def cancel(caller: SubmitterOf, parts: PartsOf, job_id: str) -> Job:
     responses={
         200: {"content": {_SSE: {"schema": {"type": "string"}}}},
         204: {"description": "The job has ended, and there is nothing after the event that was named."},
-        **declared(UnauthenticatedError, NotFoundError, InvalidRequestError),
+        **declared(UnauthenticatedError, NotFoundError, InvalidRequestError, TooManyStreamsError),
     },
 )
 def events(
@@ -186,7 +188,7 @@ def events(
         # EventSource takes this for the end and does not come back.
         return Response(status_code=HTTPStatus.NO_CONTENT)
     stream = parts.watching.watch(job_id, min(after, job.last_seq))
-    return StreamingResponse(stream, media_type=_SSE, headers=_SSE_HEADERS)
+    return SeatedResponse(parts.seats, caller.key_id, stream, media_type=_SSE, headers=_SSE_HEADERS)
 
 
 def _events_page(session: Session, job_id: str, after: int, limit: int) -> Page[RecordedEvent]:

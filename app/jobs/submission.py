@@ -19,6 +19,7 @@ from stillhouse.contract.failures import (
     LabelCountMismatchError,
     MalformedJsonError,
     OutputWidthMismatchError,
+    RequestTimeoutError,
     SpecTooLargeError,
     StillhouseError,
     StorageFullError,
@@ -51,7 +52,7 @@ SPEC_FAILURES: tuple[type[StillhouseError], ...] = (
     UnknownArtifactError, WrongArtifactKindError, LabelCountMismatchError, UnknownArrayError, UnusableArrayError,
     UnknownColumnError, UnusableColumnError, UnknownFolderError, UnusableLabelsError, UnknownLabelError,
     EmptyDataError, UnknownArchitectureError, InputShapeMismatchError, OutputWidthMismatchError, StorageFullError,
-    UnavailableError, StorageQuotaExceededError, TooManyQueuedJobsError,
+    UnavailableError, RequestTimeoutError, StorageQuotaExceededError, TooManyQueuedJobsError,
 )
 
 

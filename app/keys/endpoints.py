@@ -19,6 +19,7 @@ from stillhouse.contract.failures import (
     InvalidRequestError,
     KeyEndedError,
     NotFoundError,
+    RequestTimeoutError,
     UnauthenticatedError,
 )
 from stillhouse.contract.resources import ApiKey, CreatedApiKey, Page
@@ -60,7 +61,7 @@ def _parsed(model: type[Wanted], body: bytes) -> Wanted:
 
 @router.post(
     "/keys", status_code=201, openapi_extra=_body(NewKey, is_required=True),
-    responses=declared(UnauthenticatedError, InvalidRequestError),
+    responses=declared(UnauthenticatedError, InvalidRequestError, RequestTimeoutError),
 )
 def create_key(
     caller: AdminOf, parts: PartsOf, response: Response, wanted: Annotated[NewKey, Depends(_new_key)]
@@ -93,7 +94,9 @@ def list_keys(
 
 @router.post(
     "/keys/{key_id}/rotate", openapi_extra=_body(Rotation, is_required=False),
-    responses=declared(UnauthenticatedError, InvalidRequestError, NotFoundError, KeyEndedError),
+    responses=declared(
+        UnauthenticatedError, InvalidRequestError, RequestTimeoutError, NotFoundError, KeyEndedError
+    ),
 )
 def rotate_key(
     caller: HolderOf, parts: PartsOf, response: Response, key_id: str,

@@ -162,6 +162,23 @@ class RateLimitedError(StillhouseError):
         self.retry_after = retry_after
 
 
+class TooManyStreamsError(StillhouseError):
+    """As many streams are open with this key as may be; close some, or poll."""
+
+    code = "too_many_streams"
+    http_status = HTTPStatus.TOO_MANY_REQUESTS
+    retryable = True
+    retry_after = 10
+
+
+class RequestTimeoutError(StillhouseError):
+    """The request's body came too slowly; nothing of it was kept."""
+
+    code = "request_timeout"
+    http_status = HTTPStatus.REQUEST_TIMEOUT
+    retryable = True
+
+
 class KeyEndedError(StillhouseError):
     """The API key was revoked or has expired; make a new one."""
 
