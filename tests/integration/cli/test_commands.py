@@ -211,7 +211,8 @@ def test_an_unreadable_bundle_is_told(run: Run, tmp_path: Path) -> None:
 
 def test_a_secret_is_printed_alone(service: ScriptedService, run: Run) -> None:
     made = {
-        "id": "key_1", "name": "ci", "prefix": "sk_abc", "created_at": "2026-01-02T03:04:05Z", "secret": "sk_abcdef",
+        "id": "key_1", "name": "ci", "prefix": "sk_abc", "created_at": "2026-01-02T03:04:05Z",
+        "secret": "sk_abcdef",  # pragma: allowlist secret
     }
     service.on("POST", "/keys", as_json(made, 201))
     result = run("keys", "create", "ci")
@@ -231,8 +232,9 @@ def test_a_scope_that_is_none_is_told(service: ScriptedService, run: Run) -> Non
 
 def test_a_keys_new_secret_is_the_answer(service: ScriptedService, run: Run) -> None:
     made = {
-        "id": "key_1", "name": "ci", "prefix": "sk_abc", "created_at": "2026-01-02T03:04:05Z", "secret": "sk_abcdef",
-        "former_secret_ends_at": "2026-01-02T05:04:05Z",
+        "id": "key_1", "name": "ci", "prefix": "sk_abc", "created_at": "2026-01-02T03:04:05Z",
+        "secret": "sk_abcdef",  # pragma: allowlist secret
+        "former_secret_ends_at": "2026-01-02T05:04:05Z",  # pragma: allowlist secret
     }
     service.on("POST", "/keys/key_1/rotate", as_json(made))
     result = run("keys", "rotate", "key_1", "--overlap-hours", "2")
