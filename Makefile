@@ -1,13 +1,13 @@
 # make demo   distil MNIST end to end on this machine       make test    run all tests
 # make up     start the service here                        make check   lint, types, import contracts
 # make bench  measure                                       make migrate bring the database up to date
-# make docs   write the pages that come from the code
+# make docs   write the pages that come from the code       make audit   known holes in dependencies; secrets in the tree
 
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && exit; done; echo python3)
 BIN := .venv/bin
 
-.PHONY: demo up test check bench docs migrate install-local install-dev
+.PHONY: demo up test check audit bench docs migrate install-local install-dev
 .NOTPARALLEL:
 
 demo: install-local
@@ -23,6 +23,9 @@ check: install-dev
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
+
+audit: install-dev
+	@$(BIN)/python -m scripts.audit
 
 bench: install-dev
 	@$(BIN)/pip install --quiet --disable-pip-version-check -c requirements.lock -r benchmarks/requirements.txt

@@ -8,13 +8,12 @@ from types import FrameType
 import uvicorn
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.http.server import server_options
 from app.keys import bootstrap
 from app.kit import logs
 from app.kit.database import Database
 from app.main import create_app
 from app.settings import Settings, settings
-
-_GRACE_SECONDS = 10
 
 
 class _Server(uvicorn.Server):
@@ -51,10 +50,7 @@ def _serve(wanted: Settings) -> int:
     if problem is not None:
         return _complain(problem)
     logs.configure(wanted.log_format, wanted.log_level, process="api", secrets=logs.secrets_of(wanted))
-    config = uvicorn.Config(
-        create_app(wanted), host=wanted.host, port=wanted.port, access_log=False, server_header=False,
-        proxy_headers=False, ws="none", timeout_graceful_shutdown=_GRACE_SECONDS, log_config=None,
-    )
+    config = uvicorn.Config(create_app(wanted), **server_options(wanted))
     # Uvicorn raises the signal that ended it once more, when all is closed.
     with contextlib.suppress(KeyboardInterrupt):
         _Server(config).run()

@@ -16,6 +16,9 @@ from app.http.endpoints import router as service
 from app.http.guard import Doorman, Naming
 from app.http.numbers import Numbers
 from app.http.parts import Parts
+from app.http.patience import Patience
+from app.http.rates import Rates
+from app.http.seats import Seats
 from app.jobs.endpoints import router as jobs
 from app.jobs.watching import Watching, reader
 from app.keys import bootstrap
@@ -43,6 +46,7 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install(app, [route for router in routers for route in router.routes if isinstance(route, APIRoute)])
     openapi.install(app)
     # The last one added is the outermost.
+    app.add_middleware(Patience, seconds=settings.client_seconds)
     app.add_middleware(Doorman, allowed_hosts=settings.allowed_hosts, refuse=_refuse)
     app.add_middleware(Naming, observe=parts.numbers.observe)
     return app
@@ -54,7 +58,8 @@ def _make_parts(settings: Settings) -> Parts:
     numbers = Numbers(db, watching, stalled_seconds=settings.stalled_seconds)
     return Parts(
         settings=settings, db=db, stores=watched(open_stores(db, settings), numbers.stores),
-        announcer=announce(settings.broker_url), watching=watching, numbers=numbers,
+        announcer=announce(settings.broker_url), watching=watching, numbers=numbers, rates=Rates(settings.broker_url),
+        seats=Seats(settings.max_streams, settings.max_streams_per_key),
     )
 
 

@@ -45,6 +45,23 @@ class Settings(BaseSettings):
     max_spec_bytes: int = Field(default=MIB, description="Largest job spec that is read.")
     max_upload_bytes: int = Field(default=50 * GIB, description="Largest upload that is taken.")
     min_free_bytes: int = Field(default=256 * MIB, description="Room on disk that an upload must leave.")
+    max_header_bytes: int = Field(default=65536, ge=4096, description="Largest request line with headers.")
+    client_seconds: float = Field(
+        default=30.0, gt=0,
+        description="Patience with a client that does not send its headers or its body, or does not read the answer.",
+    )
+    max_streams: int = Field(default=5000, ge=1, description="Most event streams of one API process at a time.")
+    max_streams_per_key: int = Field(default=2000, ge=1, description="Of these, most that one key may have open.")
+    max_requests_per_minute: int = Field(
+        default=0, ge=0, description="Most requests with one key, at once and then each minute; 0: any."
+    )
+    max_stored_bytes: int = Field(
+        default=0, ge=0, description="Most bytes that an owner may have stored and still upload or submit; 0: any."
+    )
+    max_queued_jobs: int = Field(default=0, ge=0, description="Most jobs of an owner that may wait at a time; 0: any.")
+    max_running_jobs: int = Field(
+        default=0, ge=0, description="Most jobs of an owner that run at a time (API and workers alike); 0: any."
+    )
     idempotency_hours: float = Field(default=24.0, description="How long an Idempotency-Key is remembered.")
     plan_hours: float = Field(default=24.0, description="How long a plan is kept.")
     stalled_seconds: float = Field(default=60.0, description="Silence after which a running job is told as stalled.")

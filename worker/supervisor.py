@@ -84,7 +84,9 @@ def _run_next(shop: Workshop, queues: Sequence[str], slots: Slots) -> bool:
     Then nothing narrower is taken either, for as long as that job waits: what others release adds up to what it takes.
     """
     for name in queues:
-        width = life.next_width(shop.db, queues=[name], max_devices=slots.num)
+        width = life.next_width(
+            shop.db, queues=[name], max_devices=slots.num, max_running=shop.settings.max_running_jobs
+        )
         if width is None:
             continue
         held = slots.take(width)
@@ -109,7 +111,8 @@ def _call(shop: Workshop, num_others: int) -> None:
 def _run(shop: Workshop, name: str, held: tuple[int, ...]) -> None:
     """Run the best queued job that takes just these slots, if another worker has not been quicker."""
     claim = life.claim(
-        shop.db, queues=[name], worker=shop.name, lease_seconds=shop.settings.lease_seconds, num_devices=len(held)
+        shop.db, queues=[name], worker=shop.name, lease_seconds=shop.settings.lease_seconds, num_devices=len(held),
+        max_running=shop.settings.max_running_jobs,
     )
     if claim is None:
         return

@@ -14,12 +14,13 @@ from app.artifacts.inspection import guess_format, inspect
 from app.artifacts.models import ArtifactRow
 from app.artifacts.schemas import artifact_resource
 from app.artifacts.service import Intake
-from app.http.access import CallerOf
+from app.http.access import ReaderOf, SubmitterOf
 from app.http.bodies import declared_length, pour, refuse_early
 from app.http.downloads import MEDIA_TYPES, RESPONSES, Content, serve
 from app.http.paging import CursorOf, LimitOf
 from app.http.parts import Parts, PartsOf
 from app.http.problems import declared
+from app.quotas import service as quotas
 from app.soft_labels.service import usage
 from stillhouse.contract.failures import (
     ArchiveTooLargeError,
@@ -41,7 +42,9 @@ from stillhouse.contract.failures import (
     NotFoundError,
     PickleRefusedError,
     RangeNotSatisfiableError,
+    RequestTimeoutError,
     StorageFullError,
+    StorageQuotaExceededError,
     UnauthenticatedError,
     UnavailableError,
     UnknownContentError,
@@ -88,11 +91,11 @@ Sha256Of = Annotated[
         DigestMismatchError, StorageFullError, MalformedSafetensorsError, MalformedPytorchError, MalformedIdxError,
         MalformedNpzError, MalformedOnnxError, MalformedParquetError, MalformedCsvError, MalformedArchiveError,
         UnsafeArchiveError, ArchiveTooLargeError, MalformedDatasetError, PickleRefusedError, EmptyDataError,
-        UnavailableError, UnknownContentError,
+        UnavailableError, UnknownContentError, RequestTimeoutError, StorageQuotaExceededError,
     ),
 )
 async def upload(
-    request: Request, response: Response, caller: CallerOf, parts: PartsOf, kind: KindOf, *,
+    request: Request, response: Response, caller: SubmitterOf, parts: PartsOf, kind: KindOf, *,
     format: FormatOf = None, name: NameOf = "unnamed", sha256: Sha256Of = None,  # noqa: A002 - as the column
 ) -> Artifact:
     """Upload a file as the raw body of the request. Its header is inspected; what is refused leaves nothing behind."""
@@ -104,28 +107,46 @@ async def upload(
             format=format,
         ))
     else:
-        row = await _receive(request, parts, caller.owner, kind=kind, upload_format=format, name=name, sha256=sha256)
+        row = await _receive(
+            request, parts, caller.owner, kind=kind, upload_format=format, name=name, sha256=sha256,
+            max_stored=quotas.limit(caller.limits.stored_bytes, parts.settings.max_stored_bytes),
+        )
     response.headers["Location"] = f"/artifacts/{row.id}"
     return artifact_resource(row)
 
 
 async def _receive(
     request: Request, parts: Parts, owner: str, *, kind: UploadKind, upload_format: UploadFormat | None, name: str,
-    sha256: str | None,
+    sha256: str | None, max_stored: int | None,
 ) -> ArtifactRow:
     limit = parts.settings.max_upload_bytes
     refuse_early(request, limit, UploadTooLargeError)
-    async with _intake(parts, owner) as intake:
-        await pour(request, intake.write, limit, UploadTooLargeError)
+    room = await run_in_threadpool(_check_room, parts, owner, max_stored, declared_length(request) or 0)
+    async with _intake(parts, owner, max_stored) as intake:
+        if room is None or room >= limit:
+            await pour(request, intake.write, limit, UploadTooLargeError)
+        else:
+            await pour(request, intake.write, room, StorageQuotaExceededError)
         return await run_in_threadpool(
             partial(_keep, intake, kind=kind, upload_format=upload_format, name=name, sha256=sha256)
         )
 
 
+def _check_room(parts: Parts, owner: str, max_stored: int | None, size: int) -> int | None:
+    """Refuse a file by its declared length before it is sent; returns how many bytes there is room for, None for any.
+
+    This spares the transfer. What counts is checked once more when the file is kept.
+    """
+    if max_stored is None:
+        return None
+    with parts.db.reading() as session:
+        return quotas.check_room(session, owner, max_stored, adding=size)
+
+
 @asynccontextmanager
-async def _intake(parts: Parts, owner: str) -> AsyncIterator[Intake]:
+async def _intake(parts: Parts, owner: str, max_stored: int | None) -> AsyncIterator[Intake]:
     """An intake whose beginning and end touch disk and database in a thread."""
-    intake = await run_in_threadpool(Intake(parts.db, parts.stores.files, owner=owner).__enter__)
+    intake = await run_in_threadpool(Intake(parts.db, parts.stores.files, owner=owner, max_stored=max_stored).__enter__)
     try:
         yield intake
     finally:
@@ -148,7 +169,7 @@ def _keep(
 
 @router.get("/artifacts", responses=declared(UnauthenticatedError, InvalidRequestError, InvalidCursorError))
 def list_artifacts(
-    caller: CallerOf, parts: PartsOf, kind: Annotated[ArtifactKind | None, Query(description="Only these.")] = None,
+    caller: ReaderOf, parts: PartsOf, kind: Annotated[ArtifactKind | None, Query(description="Only these.")] = None,
     size: Annotated[int | None, Query(ge=0, lt=2**62, description="Only those of exactly so many bytes.")] = None,
     cursor: CursorOf = None, limit: LimitOf = 50,
 ) -> Page[Artifact]:
@@ -161,7 +182,7 @@ def list_artifacts(
 
 
 @router.get("/artifacts/{artifact_id}", responses=declared(UnauthenticatedError, NotFoundError))
-def show_artifact(caller: CallerOf, parts: PartsOf, artifact_id: str) -> Artifact:
+def show_artifact(caller: ReaderOf, parts: PartsOf, artifact_id: str) -> Artifact:
     """Tell about an artifact: size, digest, and what its header says."""
     with parts.db.reading() as session:
         row = service.find(session, caller.owner, artifact_id)
@@ -172,7 +193,7 @@ def show_artifact(caller: CallerOf, parts: PartsOf, artifact_id: str) -> Artifac
     "/artifacts/{artifact_id}/content", response_class=Response,
     responses={**RESPONSES, **declared(UnauthenticatedError, NotFoundError, RangeNotSatisfiableError)},
 )
-def download(request: Request, caller: CallerOf, parts: PartsOf, artifact_id: str) -> Response:
+def download(request: Request, caller: ReaderOf, parts: PartsOf, artifact_id: str) -> Response:
     """Download the file. Range, If-Range and If-None-Match work as in RFC 9110; the ETag is the sha256."""
     with parts.db.reading() as session:
         row = service.find(session, caller.owner, artifact_id)
@@ -191,6 +212,6 @@ def stored_content(parts: Parts, row: ArtifactRow, name: str) -> Content:
     "/artifacts/{artifact_id}", status_code=204,
     responses=declared(UnauthenticatedError, NotFoundError, ArtifactInUseError),
 )
-def delete_artifact(caller: CallerOf, parts: PartsOf, artifact_id: str) -> None:
+def delete_artifact(caller: SubmitterOf, parts: PartsOf, artifact_id: str) -> None:
     """Delete an artifact, unless a job that has not ended needs it."""
     service.delete(parts.db, parts.stores, owner=caller.owner, artifact_id=artifact_id)

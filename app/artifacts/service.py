@@ -20,6 +20,7 @@ from app.kit.clock import now
 from app.kit.database import Database, insert_into
 from app.kit.ids import new_id
 from app.kit.paging import Slice, cut
+from app.quotas import service as quotas
 from app.storage.base import BLOCK, BlobStore
 from app.storage.stores import Stores
 from stillhouse.contract.failures import (
@@ -40,8 +41,9 @@ StoreName = Literal["files", "database"]
 class Intake:
     """A file on its way in. Use as a context manager: what is not finished at its end leaves nothing behind."""
 
-    def __init__(self, db: Database, store: BlobStore, *, owner: str) -> None:
+    def __init__(self, db: Database, store: BlobStore, *, owner: str, max_stored: int | None = None) -> None:
         self.size = 0
+        self._max_stored = max_stored
         self._db = db
         self._store = store
         self._owner = owner
@@ -81,7 +83,8 @@ class Intake:
     ) -> ArtifactRow:
         """Keep the file as an artifact; the bytes are kept once if the owner has them already.
 
-        Raises EmptyUploadError, DigestMismatchError when `sha256` is not what arrived, StorageFullError.
+        Raises EmptyUploadError, DigestMismatchError when `sha256` is not what arrived, StorageFullError, and
+        StorageQuotaExceededError when the owner then has more bytes than `max_stored`.
         """
         if not self.size:
             raise EmptyUploadError
@@ -89,6 +92,8 @@ class Intake:
             raise DigestMismatchError
         self._writer.commit()
         with self._db.writing() as session:
+            if self._max_stored is not None:
+                quotas.hold_room(session, self._owner)
             blob = self._shared_blob(session)
             artifact = ArtifactRow(
                 id=new_id("art"), owner=self._owner, kind=kind, name=name, format=format, size=self.size, blob=blob,
@@ -104,6 +109,7 @@ class Intake:
             there = session.scalars(queries.same_bytes(self._owner, self.sha256, self._store.name)).one_or_none()
             if there is not None:
                 return there
+            quotas.check_room(session, self._owner, self._max_stored, adding=self.size)
             made = session.scalars(insert_into(session, BlobRow).values(
                 id=self._id, owner=self._owner, sha256=self.sha256, size=self.size, store=self._store.name,
             ).on_conflict_do_nothing(

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.http.access import CallerOf
+from app.http.access import ReaderOf
 from app.http.parts import Parts, PartsOf
 from app.http.problems import declared
 from app.jobs.models import JobRow
@@ -80,7 +80,7 @@ def _store(parts: Parts) -> str:
     "/metrics", response_class=Response,
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **declared(UnauthenticatedError)},
 )
-def metrics(_caller: CallerOf, parts: PartsOf) -> Response:
+def metrics(_caller: ReaderOf, parts: PartsOf) -> Response:
     """Numbers for Prometheus."""
     return Response(parts.numbers.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 

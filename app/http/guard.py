@@ -14,6 +14,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.kit import logs
 
 REQUEST_ID_HEADER = "X-Request-Id"
+# Where in a request's state stands what its answer is to carry, whatever that is.
+EXTRA_HEADERS = "extra_headers"
 # Probes address a machine by whatever name it has; these routes tell nothing worth guarding.
 UNGUARDED = ("/healthz", "/readyz")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
@@ -56,7 +58,7 @@ class Naming:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)[REQUEST_ID_HEADER] = name
+                MutableHeaders(scope=message).update({**scope["state"].get(EXTRA_HEADERS, {}), REQUEST_ID_HEADER: name})
             await send(message)
 
         begun = time.perf_counter()

@@ -7,7 +7,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
 from app.http.problems import MEDIA_TYPE
-from app.keys.schemas import NewKey
+from app.keys.schemas import NewKey, Rotation
 from stillhouse.contract.events import RecordedEvent
 from stillhouse.contract.resources import Problem
 from stillhouse.contract.spec import JobSpec
@@ -36,7 +36,7 @@ def install(app: FastAPI) -> None:
 def _document(app: FastAPI) -> dict[str, Any]:
     document = get_openapi(title=app.title, version=app.version, description=_DESCRIPTION, routes=app.routes)
     schemas = document["components"]["schemas"]
-    models: tuple[type[BaseModel], ...] = (JobSpec, NewKey, Problem, RecordedEvent)
+    models: tuple[type[BaseModel], ...] = (JobSpec, NewKey, Problem, RecordedEvent, Rotation)
     for model in models:
         schema = model.model_json_schema(ref_template=_REF, mode="validation")
         schemas.update({**schema.pop("$defs", {}), model.__name__: schema})

@@ -7,6 +7,8 @@ from fastapi import Depends, Request
 
 from app.doorbell import Announcer
 from app.http.numbers import Numbers
+from app.http.rates import Rates
+from app.http.seats import Seats
 from app.jobs.watching import Watching
 from app.kit.database import Database
 from app.settings import Settings
@@ -23,6 +25,8 @@ class Parts:
     announcer: Announcer
     watching: Watching
     numbers: Numbers
+    rates: Rates
+    seats: Seats
 
 
 def _parts(request: Request) -> Parts:

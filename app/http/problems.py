@@ -1,6 +1,7 @@
 """Every error is answered as RFC 9457 problem+json, also those of the framework and of validation."""
 
 import logging
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
@@ -26,7 +27,9 @@ from stillhouse.contract.failures import (
     InternalError,
     InvalidRequestError,
     MethodNotAllowedError,
+    MissingScopeError,
     NotFoundError,
+    RateLimitedError,
     StillhouseError,
     UnauthenticatedError,
     UnavailableError,
@@ -86,7 +89,9 @@ def problem_of(failure: Failure, *, instance: str, request: str) -> Problem:
 
 def answer(scope: Mapping[str, Any], error: StillhouseError, headers: Mapping[str, str] | None = None) -> Response:
     """The error as a response to the request of this ASGI scope."""
-    return _respond(scope, problem(error, instance=scope["path"], request=request_id(scope)), headers or {})
+    waits = {} if error.retry_after is None else {"Retry-After": str(math.ceil(error.retry_after))}
+    told = problem(error, instance=scope["path"], request=request_id(scope))
+    return _respond(scope, told, {**waits, **(headers or {})})
 
 
 def answer_failure(scope: Mapping[str, Any], failure: Failure, location: str) -> Response:
@@ -185,8 +190,8 @@ def declared(*failures: type[StillhouseError]) -> dict[int | str, dict[str, Any]
     by_status: defaultdict[int, list[type[StillhouseError]]] = defaultdict(list)
     kinds: list[type[StillhouseError]] = [*failures, InternalError]
     if UnauthenticatedError in failures:
-        # Who asks for a key is guarded, and asks the database.
-        kinds += [ForbiddenOriginError, UnavailableError]
+        # Who asks for a key is guarded, asks what the key may do, and asks the database.
+        kinds += [ForbiddenOriginError, MissingScopeError, RateLimitedError, UnavailableError]
     for kind in dict.fromkeys(kinds):
         by_status[int(kind.http_status)].append(kind)
     return {status: _documented(kinds) for status, kinds in sorted(by_status.items())}

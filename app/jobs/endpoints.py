@@ -6,22 +6,23 @@ from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse
 from sqlalchemy.orm import Session
 
 from app.artifacts.endpoints import stored_content
 from app.artifacts.models import ArtifactRow
-from app.http.access import Caller, CallerOf
+from app.http.access import Caller, ReaderOf, SubmitterOf
 from app.http.downloads import RESPONSES, disposition, serve
 from app.http.paging import CursorOf, LimitOf
 from app.http.parts import Parts, PartsOf
 from app.http.problems import declared
+from app.http.seats import SeatedResponse
 from app.idempotency import service as idempotency
 from app.jobs import service
 from app.jobs.models import JobRow
 from app.jobs.schemas import applied_recipe, attempt_log, job_resource
 from app.jobs.spec_reading import SentSpec, read_spec
-from app.jobs.submission import SPEC_BODY, SPEC_FAILURES, SpecBodyOf, admit
+from app.jobs.submission import SPEC_BODY, SPEC_FAILURES, SpecBodyOf, admit, hold_place
 from app.queue import queue_of, ring
 from stillhouse.contract.events import RecordedEvent
 from stillhouse.contract.failures import (
@@ -33,6 +34,7 @@ from stillhouse.contract.failures import (
     NotFoundError,
     NotReadyError,
     RangeNotSatisfiableError,
+    TooManyStreamsError,
     UnauthenticatedError,
 )
 from stillhouse.contract.recipes import applied
@@ -68,7 +70,7 @@ LabelsOf = Annotated[
     responses=declared(*SPEC_FAILURES, IdempotencyMismatchError, IdempotencyInFlightError),
 )
 def submit(
-    caller: CallerOf, parts: PartsOf, body: SpecBodyOf, idempotency_key: IdempotencyKeyOf = None
+    caller: SubmitterOf, parts: PartsOf, body: SpecBodyOf, idempotency_key: IdempotencyKeyOf = None
 ) -> Response:
     """Submit a distillation job. It is checked against the headers of its artifacts, and queued."""
     sent = read_spec(body)
@@ -93,8 +95,12 @@ def submit(
 def _enqueue(parts: Parts, caller: Caller, sent: SentSpec, idempotency_key: str | None) -> dict[str, Any]:
     queue = queue_of(sent.spec, parts.settings.default_queue)
     with parts.db.writing() as session:
-        row = service.submit(session, owner=caller.owner, spec=sent.spec, raw=sent.raw, queue=queue)
-        place = service.queue_place(session, row)
+        hold_place(session, parts, caller)
+        row = service.submit(
+            session, owner=caller.owner, spec=sent.spec, raw=sent.raw, queue=queue,
+            max_running=caller.limits.running_jobs,
+        )
+        place = service.queue_place(session, row, parts.settings.max_running_jobs)
         job = job_resource(
             row, stalled_seconds=parts.settings.stalled_seconds, place=place, recipe=applied(sent.spec)
         ).model_dump(mode="json")
@@ -112,7 +118,7 @@ def _submitted(status_code: int, job: dict[str, Any], headers: dict[str, str] | 
 
 @router.get("/jobs", responses=declared(UnauthenticatedError, InvalidRequestError, InvalidCursorError))
 def list_jobs(
-    caller: CallerOf, parts: PartsOf, status: Annotated[Status | None, Query(description="Only these.")] = None,
+    caller: ReaderOf, parts: PartsOf, status: Annotated[Status | None, Query(description="Only these.")] = None,
     name: Annotated[str | None, Query(max_length=128, description="Only jobs of exactly this name.")] = None,
     label: LabelsOf = (), cursor: CursorOf = None, limit: LimitOf = 50,
 ) -> Page[Job]:
@@ -134,7 +140,7 @@ def _split_label(text: str) -> tuple[str, str]:
 
 
 @router.get("/jobs/{job_id}", responses=declared(UnauthenticatedError, NotFoundError))
-def show_job(caller: CallerOf, parts: PartsOf, job_id: str) -> Job:
+def show_job(caller: ReaderOf, parts: PartsOf, job_id: str) -> Job:
     """Tell how a job stands."""
     with parts.db.reading() as session:
         return _full(parts, session, service.find(session, caller.owner, job_id))
@@ -143,7 +149,7 @@ def show_job(caller: CallerOf, parts: PartsOf, job_id: str) -> Job:
 def _full(parts: Parts, session: Session, row: JobRow) -> Job:
     return job_resource(
         row, stalled_seconds=parts.settings.stalled_seconds, files=service.files(session, row.id),
-        place=service.queue_place(session, row), recipe=applied_recipe(row),
+        place=service.queue_place(session, row, parts.settings.max_running_jobs), recipe=applied_recipe(row),
     )
 
 
@@ -151,7 +157,7 @@ def _full(parts: Parts, session: Session, row: JobRow) -> Job:
     "/jobs/{job_id}/cancel", status_code=202,
     responses=declared(UnauthenticatedError, NotFoundError, IllegalActionError),
 )
-def cancel(caller: CallerOf, parts: PartsOf, job_id: str) -> Job:
+def cancel(caller: SubmitterOf, parts: PartsOf, job_id: str) -> Job:
     """Cancel a job: at once while it waits; as soon as its worker has heard while it runs. Twice is no error."""
     with parts.db.writing() as session:
         job = _full(parts, session, service.cancel(session, caller.owner, job_id))
@@ -164,11 +170,11 @@ def cancel(caller: CallerOf, parts: PartsOf, job_id: str) -> Job:
     responses={
         200: {"content": {_SSE: {"schema": {"type": "string"}}}},
         204: {"description": "The job has ended, and there is nothing after the event that was named."},
-        **declared(UnauthenticatedError, NotFoundError, InvalidRequestError),
+        **declared(UnauthenticatedError, NotFoundError, InvalidRequestError, TooManyStreamsError),
     },
 )
 def events(
-    caller: CallerOf, parts: PartsOf, job_id: str, accept: Annotated[str, Header(include_in_schema=False)] = "",
+    caller: ReaderOf, parts: PartsOf, job_id: str, accept: Annotated[str, Header(include_in_schema=False)] = "",
     last_event_id: LastEventIdOf = "", after: SeqOf = 0, limit: LimitOf = 200,
 ) -> Response | Page[RecordedEvent]:
     """Read a job's log: a page as JSON, or with `Accept: text/event-stream` live, until an event named `end`."""
@@ -182,7 +188,7 @@ def events(
         # EventSource takes this for the end and does not come back.
         return Response(status_code=HTTPStatus.NO_CONTENT)
     stream = parts.watching.watch(job_id, min(after, job.last_seq))
-    return StreamingResponse(stream, media_type=_SSE, headers=_SSE_HEADERS)
+    return SeatedResponse(parts.seats, caller.key_id, stream, media_type=_SSE, headers=_SSE_HEADERS)
 
 
 def _events_page(session: Session, job_id: str, after: int, limit: int) -> Page[RecordedEvent]:
@@ -191,7 +197,7 @@ def _events_page(session: Session, job_id: str, after: int, limit: int) -> Page[
 
 
 @router.get("/jobs/{job_id}/metrics", responses=declared(UnauthenticatedError, NotFoundError))
-def metrics(caller: CallerOf, parts: PartsOf, job_id: str) -> list[MetricSeries]:
+def metrics(caller: ReaderOf, parts: PartsOf, job_id: str) -> list[MetricSeries]:
     """Read every metric of a job as a series over its steps."""
     with parts.db.reading() as session:
         service.find(session, caller.owner, job_id)
@@ -199,7 +205,7 @@ def metrics(caller: CallerOf, parts: PartsOf, job_id: str) -> list[MetricSeries]
 
 
 @router.get("/jobs/{job_id}/logs", responses=declared(UnauthenticatedError, NotFoundError))
-def logs(caller: CallerOf, parts: PartsOf, job_id: str) -> list[AttemptLog]:
+def logs(caller: ReaderOf, parts: PartsOf, job_id: str) -> list[AttemptLog]:
     """Read what the trainer printed, by attempt; kept after a crash too."""
     with parts.db.reading() as session:
         service.find(session, caller.owner, job_id)
@@ -214,7 +220,7 @@ def logs(caller: CallerOf, parts: PartsOf, job_id: str) -> list[AttemptLog]:
     },
 )
 def report(
-    request: Request, caller: CallerOf, parts: PartsOf, job_id: str,
+    request: Request, caller: ReaderOf, parts: PartsOf, job_id: str,
     accept: Annotated[str, Header(include_in_schema=False)] = "",
     format: Annotated[str | None, Query(pattern="^(json|html)$", description="Wins over Accept.")] = None,  # noqa: A002 - as in the URL
 ) -> Response:
@@ -235,7 +241,7 @@ def report(
     responses={**RESPONSES, **declared(UnauthenticatedError, NotFoundError, NotReadyError, RangeNotSatisfiableError)},
 )
 def model(
-    request: Request, caller: CallerOf, parts: PartsOf, job_id: str,
+    request: Request, caller: ReaderOf, parts: PartsOf, job_id: str,
     format: Annotated[ModelFormat, Query(description="`zip` is the whole bundle.")] = "zip",  # noqa: A002 - as in the URL
 ) -> Response:
     """Download the compressed model. Range, If-Range and If-None-Match work as in RFC 9110; the ETag is the sha256."""

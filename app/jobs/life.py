@@ -19,6 +19,7 @@ from app.jobs import log, queries
 from app.jobs.models import JobAttemptRow, JobEventRow, JobFileRow, JobInputRow, JobMetricRow, JobRow
 from app.kit.clock import now
 from app.kit.database import Database, insert_into
+from app.quotas.service import may_run
 from app.soft_labels import service as soft_labels
 from app.soft_labels.service import Lending
 from stillhouse.contract.events import (
@@ -66,32 +67,37 @@ class Claim:
     request_id: str | None = None
 
 
-def next_width(db: Database, *, queues: Iterable[str], max_devices: int) -> int | None:
+def next_width(db: Database, *, queues: Iterable[str], max_devices: int, max_running: int = 0) -> int | None:
     """How many devices the best queued job takes, of those that take no more than these; None when there is none.
 
     To be asked before a claim: whoever has not as many free takes nothing else meanwhile, or wide jobs would wait
-    behind narrow ones for ever.
+    behind narrow ones for ever. `max_running` is as for `claim`.
     """
     with db.reading() as session:
-        return session.scalars(queries.next_width(queues, max_devices)).one_or_none()
+        return session.scalars(queries.next_width(queues, max_devices, max_running)).one_or_none()
 
 
 def claim(
-    db: Database, *, queues: Iterable[str], worker: str, lease_seconds: float, num_devices: int = 1
+    db: Database, *, queues: Iterable[str], worker: str, lease_seconds: float, num_devices: int = 1,
+    max_running: int = 0,
 ) -> Claim | None:
-    """Take the best queued job of these queues that takes just so many devices, or None when there is none."""
+    """Take the best queued job of these queues that takes just so many devices, or None when there is none.
+
+    Owners with `max_running` running jobs are passed over; 0 is no limit, and a job may have a limit of its own.
+    """
     queues = list(queues)
     while True:
         with db.writing() as session:
-            row = session.scalars(queries.next_queued(queues, num_devices)).one_or_none()
+            row = session.scalars(queries.next_queued(queues, num_devices, max_running)).one_or_none()
             if row is None:
-                locked = session.scalars(queries.any_queued(queues, num_devices)).one_or_none()
+                locked = session.scalars(queries.any_queued(queues, num_devices, max_running)).one_or_none()
                 if locked is None:
                     return None
                 # Not everybody who locks a row claims it: wait for this one, holding no other, or two who wait
                 # could wait for each other.
                 row = session.scalars(queries.still_queued(locked)).one_or_none()
-            if row is not None:
+            # Else another claim for the same owner was quicker, which the next round sees.
+            if row is not None and may_run(session, row, max_running):
                 return _begin_attempt(session, row, worker, lease_seconds)
 
 

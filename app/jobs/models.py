@@ -54,6 +54,8 @@ class JobRow(Base):
     priority: Mapped[int] = mapped_column(default=0)
     # Slots of one worker that it takes, all at once.
     num_devices: Mapped[int] = mapped_column(server_default="1")
+    # Running jobs of the owner at which it waits, where the key that submitted it says so; 0 is no limit.
+    max_running: Mapped[int | None]
     status: Mapped[Status] = mapped_column(StatusType)
     # The fencing token: whoever writes for an older attempt is refused.
     attempt: Mapped[int] = mapped_column(default=0)

@@ -106,13 +106,22 @@ def _running_by_owner() -> Subquery:
     )
 
 
-def _best_queued(queues: Iterable[str]) -> Select[JobRow]:
-    """The queued job that is to run next: priority, then the owner with the fewest running jobs, then age."""
+def _may_run(running: Subquery, max_running: int) -> ColumnElement[bool]:
+    """Whether the owner has fewer jobs running than the job's limit, else this one; 0 is no limit. Plans have none."""
+    most = func.coalesce(JobRow.max_running, max_running)
+    return or_(most == 0, JobRow.kind == "plan", func.coalesce(running.c.num_running, 0) < most)
+
+
+def _best_queued(queues: Iterable[str], max_running: int) -> Select[JobRow]:
+    """The queued job that is to run next: priority, then the owner with the fewest running jobs, then age.
+
+    Owners that have as many jobs running as they may are passed over.
+    """
     running = _running_by_owner()
     return (
         select(JobRow)
         .outerjoin(running, and_(running.c.owner == JobRow.owner, running.c.kind == JobRow.kind))
-        .where(JobRow.status == Status.QUEUED, JobRow.queue.in_(list(queues)))
+        .where(JobRow.status == Status.QUEUED, JobRow.queue.in_(list(queues)), _may_run(running, max_running))
         .order_by(
             JobRow.priority.desc(), func.coalesce(running.c.num_running, 0), JobRow.created_at, JobRow.id,
         )
@@ -120,25 +129,25 @@ def _best_queued(queues: Iterable[str]) -> Select[JobRow]:
     )
 
 
-def next_width(queues: Iterable[str], max_devices: int) -> Select[int]:
+def next_width(queues: Iterable[str], max_devices: int, max_running: int = 0) -> Select[int]:
     """How many devices the job takes that is to run next, of those that take no more than these."""
-    return _best_queued(queues).where(JobRow.num_devices <= max_devices).with_only_columns(JobRow.num_devices)
+    fitting = _best_queued(queues, max_running).where(JobRow.num_devices <= max_devices)
+    return fitting.with_only_columns(JobRow.num_devices)
 
 
-def next_queued(queues: Iterable[str], num_devices: int) -> Select[JobRow]:
+def next_queued(queues: Iterable[str], num_devices: int, max_running: int = 0) -> Select[JobRow]:
     """The queued job that is to run next, of those that take just so many devices.
 
     The row is locked. One that another has locked is passed over.
     """
-    of_width = _best_queued(queues).where(JobRow.num_devices == num_devices)
+    of_width = _best_queued(queues, max_running).where(JobRow.num_devices == num_devices)
     return of_width.with_for_update(of=JobRow, skip_locked=True)
 
 
-def any_queued(queues: Iterable[str], num_devices: int) -> Select[str]:
-    """Id of a queued job that takes just so many devices, locked by another or not."""
-    return select(JobRow.id).where(
-        JobRow.status == Status.QUEUED, JobRow.queue.in_(list(queues)), JobRow.num_devices == num_devices
-    ).limit(1)
+def any_queued(queues: Iterable[str], num_devices: int, max_running: int = 0) -> Select[str]:
+    """Id of a queued job that takes just so many devices and may run, locked by another or not."""
+    of_width = _best_queued(queues, max_running).where(JobRow.num_devices == num_devices)
+    return of_width.with_only_columns(JobRow.id)
 
 
 def still_queued(job_id: str) -> Select[JobRow]:
@@ -147,9 +156,12 @@ def still_queued(job_id: str) -> Select[JobRow]:
 
 
 def queued_before(
-    queue: str, *, owner: str, kind: Kind, priority: int, created_at: datetime, job_id: str
+    queue: str, *, owner: str, kind: Kind, priority: int, created_at: datetime, job_id: str, max_running: int = 0
 ) -> Select[int]:
-    """Number of queued jobs that are to run before this one, as things stand."""
+    """Number of queued jobs that are to run before this one, as things stand.
+
+    Those of other owners that are passed over do not count.
+    """
     running = _running_by_owner()
     own = select(func.count()).where(
         JobRow.status.in_(LEASED), JobRow.owner == owner, JobRow.kind == kind
@@ -162,7 +174,10 @@ def queued_before(
         select(func.count())
         .select_from(JobRow)
         .outerjoin(running, and_(running.c.owner == JobRow.owner, running.c.kind == JobRow.kind))
-        .where(JobRow.status == Status.QUEUED, JobRow.queue == queue, earlier)
+        .where(
+            JobRow.status == Status.QUEUED, JobRow.queue == queue, earlier,
+            or_(JobRow.owner == owner, _may_run(running, max_running)),
+        )
     )
 
 

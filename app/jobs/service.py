@@ -14,6 +14,8 @@ from app.kit import logs
 from app.kit.clock import now
 from app.kit.ids import new_id
 from app.kit.paging import Slice, cut
+from app.quotas import service as quotas
+from app.quotas.queries import num_running as num_running_of
 from stillhouse.contract.events import StatusChanged
 from stillhouse.contract.failures import IllegalActionError, NotFoundError, UnknownArtifactError
 from stillhouse.contract.resources import MetricSeries, QueuePlace
@@ -22,11 +24,13 @@ from stillhouse.contract.status import ACTIONS, TRANSITIONS, Action, Kind, Statu
 
 
 def submit(
-    session: Session, *, owner: str, spec: JobSpec, raw: dict[str, Any], queue: str, kind: Kind = "job"
+    session: Session, *, owner: str, spec: JobSpec, raw: dict[str, Any], queue: str, kind: Kind = "job",
+    max_running: int | None = None,
 ) -> JobRow:
     """Add a queued job (or plan) and the first line of its log. `raw` is the spec as it was sent.
 
-    The id of the request travels with the job, to the lines of its workers and trainers.
+    `max_running` is the limit of running jobs that its key has in place of the service's. The id of the request travels
+    with the job, to the lines of its workers and trainers.
 
     Ring after the commit: the row counts as rung already. Raises UnknownArtifactError.
     """
@@ -37,6 +41,7 @@ def submit(
             id=new_id(kind), kind=kind, owner=owner, name=spec.name, labels=spec.labels, spec=raw,
             spec_version=spec.version, queue=queue,
             num_devices=spec.devices if kind == "job" else 1,  # preflight alone runs in one process
+            max_running=max_running,
             status=Status.QUEUED, last_seq=1, queued_at=now(), rung_at=now(), last_event_at=now(),
         )
         .returning(JobRow)
@@ -119,17 +124,29 @@ def files(session: Session, job_id: str) -> dict[str, ArtifactRow]:
     return dict(session.execute(queries.files(job_id)).all())
 
 
-def queue_place(session: Session, job: JobRow) -> QueuePlace | None:
-    """Where a queued job stands; None when it is not queued."""
+def queue_place(session: Session, job: JobRow, max_running: int = 0) -> QueuePlace | None:
+    """Where a queued job stands; None when it is not queued. `max_running` is the service's limit, 0 none."""
     if job.status is not Status.QUEUED:
         return None
     num_before = session.scalars(queries.queued_before(
-        job.queue, owner=job.owner, kind=job.kind, priority=job.priority, created_at=job.created_at, job_id=job.id
+        job.queue, owner=job.owner, kind=job.kind, priority=job.priority, created_at=job.created_at, job_id=job.id,
+        max_running=max_running,
     )).one()
-    reason = _awaited(job)
+    reason = _held_back(session, job, max_running) or _awaited(job)
     if num_before:
         reason = f"{num_before} queued before it; {reason}"
     return QueuePlace(position=num_before + 1, reason=reason)
+
+
+def _held_back(session: Session, job: JobRow, max_running: int) -> str | None:
+    """Why workers pass the job over; None when they do not."""
+    most = quotas.limit(job.max_running, max_running)
+    if most is None or job.kind == "plan":
+        return None
+    num_running = session.scalars(num_running_of(job.owner)).one()
+    if num_running < most:
+        return None
+    return f"waits until one of the owner's {num_running} running jobs ends, of which there may be {most}"
 
 
 def _awaited(job: JobRow) -> str:

@@ -3,11 +3,14 @@
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
+from sqlalchemy.orm import Session
 
 from app.artifacts import queries as artifact_queries
+from app.http.access import Caller
 from app.http.bodies import read_body
 from app.http.parts import Parts, PartsOf
 from app.jobs import admission
+from app.quotas import service as quotas
 from stillhouse.contract.failures import (
     EmptyDataError,
     InputShapeMismatchError,
@@ -16,9 +19,12 @@ from stillhouse.contract.failures import (
     LabelCountMismatchError,
     MalformedJsonError,
     OutputWidthMismatchError,
+    RequestTimeoutError,
     SpecTooLargeError,
     StillhouseError,
     StorageFullError,
+    StorageQuotaExceededError,
+    TooManyQueuedJobsError,
     UnauthenticatedError,
     UnavailableError,
     UnknownArchitectureError,
@@ -33,6 +39,7 @@ from stillhouse.contract.failures import (
     WrongArtifactKindError,
 )
 from stillhouse.contract.spec import JobSpec
+from stillhouse.contract.status import Kind
 
 # For OpenAPI: the body is read by hand, for its length and for pointers of our own.
 SPEC_BODY: dict[str, Any] = {
@@ -45,7 +52,7 @@ SPEC_FAILURES: tuple[type[StillhouseError], ...] = (
     UnknownArtifactError, WrongArtifactKindError, LabelCountMismatchError, UnknownArrayError, UnusableArrayError,
     UnknownColumnError, UnusableColumnError, UnknownFolderError, UnusableLabelsError, UnknownLabelError,
     EmptyDataError, UnknownArchitectureError, InputShapeMismatchError, OutputWidthMismatchError, StorageFullError,
-    UnavailableError,
+    UnavailableError, RequestTimeoutError, StorageQuotaExceededError, TooManyQueuedJobsError,
 )
 
 
@@ -61,3 +68,16 @@ def admit(parts: Parts, owner: str, spec: JobSpec) -> None:
     with parts.db.reading() as session:
         rows = session.scalars(artifact_queries.several(owner, list(spec.artifacts().values()))).all()
     admission.check(spec, {row.id: row for row in rows})
+
+
+def hold_place(session: Session, parts: Parts, caller: Caller, kind: Kind = "job") -> None:
+    """Make sure, until the commit, that the caller's owner may queue one more.
+
+    What jobs make is stored whatever the quota, so that none fails at its end; who is beyond it begins none.
+    Raises StorageQuotaExceededError, TooManyQueuedJobsError.
+    """
+    if kind == "job":
+        most = quotas.limit(caller.limits.stored_bytes, parts.settings.max_stored_bytes)
+        quotas.check_room(session, caller.owner, most)
+    most = quotas.limit(caller.limits.queued_jobs, parts.settings.max_queued_jobs)
+    quotas.hold_place(session, caller.owner, most, kind)

@@ -2,21 +2,28 @@
 
 from sqlalchemy import Select, Update, or_, select, update
 
-from app.keys.models import ApiKeyRow
+from app.keys.models import ApiKeyRow, FormerSecretRow
 from app.kit.clock import now
 from app.kit.paging import after_cursor
 
 _SECONDS_BETWEEN_TOUCHES = 60
 
 
-def valid(secret_sha256: str) -> Select[ApiKeyRow]:
-    """The key with this secret, unless it was revoked."""
-    return select(ApiKeyRow).where(ApiKeyRow.secret_sha256 == secret_sha256, ApiKeyRow.revoked_at.is_(None))
+def known(secret_sha256: str) -> Select[ApiKeyRow, bool]:
+    """The key with this secret, or with this one before a rotation, unless revoked; and whether it has expired."""
+    former = select(FormerSecretRow.key_id).where(
+        FormerSecretRow.secret_sha256 == secret_sha256, FormerSecretRow.valid_until > now()
+    )
+    has_expired = ApiKeyRow.expires_at.is_not(None) & (ApiKeyRow.expires_at <= now())
+    return select(ApiKeyRow, has_expired).where(
+        or_(ApiKeyRow.secret_sha256 == secret_sha256, ApiKeyRow.id.in_(former)), ApiKeyRow.revoked_at.is_(None)
+    )
 
 
-def owned(owner: str, key_id: str) -> Select[ApiKeyRow]:
-    """The key, if it is the owner's."""
-    return select(ApiKeyRow).where(ApiKeyRow.id == key_id, ApiKeyRow.owner == owner)
+def owned(owner: str | None, key_id: str) -> Select[ApiKeyRow]:
+    """The key, if it is the owner's; of any owner where none is named."""
+    statement = select(ApiKeyRow).where(ApiKeyRow.id == key_id)
+    return statement if owner is None else statement.where(ApiKeyRow.owner == owner)
 
 
 def listed(owner: str, *, cursor: str | None) -> Select[ApiKeyRow]:
@@ -36,8 +43,8 @@ def untouched(key_id: str) -> Select[str]:
 
 
 def touch(key_id: str) -> Update:
-    """Note that the key was used just now."""
-    return update(ApiKeyRow).where(ApiKeyRow.id == key_id).values(last_used_at=now())
+    """Note that the key was used just now, unless somebody did within the last minute."""
+    return update(ApiKeyRow).where(ApiKeyRow.id.in_(untouched(key_id))).values(last_used_at=now())
 
 
 def revoke(key_id: str) -> Update:
@@ -45,6 +52,28 @@ def revoke(key_id: str) -> Update:
     return update(ApiKeyRow).where(ApiKeyRow.id == key_id, ApiKeyRow.revoked_at.is_(None)).values(revoked_at=now())
 
 
+def rotatable(key_id: str) -> Select[ApiKeyRow]:
+    """The key, locked, if it has neither been revoked nor expired."""
+    return select(ApiKeyRow).where(
+        ApiKeyRow.id == key_id, ApiKeyRow.revoked_at.is_(None),
+        or_(ApiKeyRow.expires_at.is_(None), ApiKeyRow.expires_at > now()),
+    ).with_for_update()
+
+
+def end_former(key_id: str) -> Update:
+    """No secret before the present one is valid any longer."""
+    return update(FormerSecretRow).where(
+        FormerSecretRow.key_id == key_id, FormerSecretRow.valid_until > now()
+    ).values(valid_until=now())
+
+
+def former(secret_sha256: str) -> Select[str]:
+    """The id of the key that once had this secret."""
+    return select(FormerSecretRow.key_id).where(FormerSecretRow.secret_sha256 == secret_sha256)
+
+
 def any_valid() -> Select[str]:
-    """Id of some key that was not revoked."""
-    return select(ApiKeyRow.id).where(ApiKeyRow.revoked_at.is_(None)).limit(1)
+    """Id of some key that was not revoked and has not expired."""
+    return select(ApiKeyRow.id).where(
+        ApiKeyRow.revoked_at.is_(None), or_(ApiKeyRow.expires_at.is_(None), ApiKeyRow.expires_at > now())
+    ).limit(1)

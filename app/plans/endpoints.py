@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
-from app.http.access import Caller, CallerOf
+from app.http.access import Caller, ReaderOf, SubmitterOf
 from app.http.parts import Parts, PartsOf
 from app.http.preferences import wait_seconds
 from app.http.problems import answer_failure, declared
@@ -17,7 +17,7 @@ from app.jobs import service
 from app.jobs.models import JobRow
 from app.jobs.schemas import attempt_log
 from app.jobs.spec_reading import read_spec
-from app.jobs.submission import SPEC_BODY, SPEC_FAILURES, SpecBodyOf, admit
+from app.jobs.submission import SPEC_BODY, SPEC_FAILURES, SpecBodyOf, admit, hold_place
 from app.plans.schemas import planning_resource
 from app.queue import plans_of, queue_of, ring
 from stillhouse.contract.failures import (
@@ -96,7 +96,9 @@ PreferOf = Annotated[str, Header(
         **declared(*SPEC_FAILURES, *PREFLIGHT_FAILURES),
     },
 )
-async def plan(request: Request, caller: CallerOf, parts: PartsOf, body: SpecBodyOf, prefer: PreferOf = "") -> Response:
+async def plan(
+    request: Request, caller: SubmitterOf, parts: PartsOf, body: SpecBodyOf, prefer: PreferOf = ""
+) -> Response:
     """Plan a job: run its preflight alone, on a slot that no training takes. Nothing is trained, no job is made.
 
     Answers with what the job would do and take, or with the problem that would have failed it.
@@ -118,6 +120,7 @@ def _enqueue(parts: Parts, caller: Caller, body: bytes) -> str:
     admit(parts, caller.owner, sent.spec)
     queue = plans_of(queue_of(sent.spec, parts.settings.default_queue))
     with parts.db.writing() as session:
+        hold_place(session, parts, caller, "plan")
         row = service.submit(session, owner=caller.owner, spec=sent.spec, raw=sent.raw, queue=queue, kind="plan")
     ring(parts.settings.broker_url, queue, row.id)
     return row.id
@@ -133,7 +136,7 @@ def _full(session: Session, row: JobRow) -> Planning:
 
 
 @router.get("/plans/{plan_id}", responses=declared(UnauthenticatedError, NotFoundError))
-def show_plan(caller: CallerOf, parts: PartsOf, plan_id: str) -> Planning:
+def show_plan(caller: ReaderOf, parts: PartsOf, plan_id: str) -> Planning:
     """Read a plan. It is kept for a day, unless the operator chose otherwise."""
     return _read(parts, caller, plan_id)
 
@@ -142,7 +145,7 @@ def show_plan(caller: CallerOf, parts: PartsOf, plan_id: str) -> Planning:
     "/plans/{plan_id}/cancel", status_code=202,
     responses=declared(UnauthenticatedError, NotFoundError, IllegalActionError),
 )
-def cancel_plan(caller: CallerOf, parts: PartsOf, plan_id: str) -> Planning:
+def cancel_plan(caller: SubmitterOf, parts: PartsOf, plan_id: str) -> Planning:
     """Cancel a plan: at once while it waits; as soon as its worker has heard while it is made. Twice is no error."""
     with parts.db.writing() as session:
         found = _full(session, service.cancel(session, caller.owner, plan_id, "plan"))
@@ -151,7 +154,7 @@ def cancel_plan(caller: CallerOf, parts: PartsOf, plan_id: str) -> Planning:
 
 
 @router.get("/plans/{plan_id}/logs", responses=declared(UnauthenticatedError, NotFoundError))
-def plan_logs(caller: CallerOf, parts: PartsOf, plan_id: str) -> list[AttemptLog]:
+def plan_logs(caller: ReaderOf, parts: PartsOf, plan_id: str) -> list[AttemptLog]:
     """Read what the trainer printed, by attempt; kept after a crash too."""
     with parts.db.reading() as session:
         service.find(session, caller.owner, plan_id, "plan")

@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from math import inf
 from pathlib import Path
 from time import monotonic, sleep
@@ -21,10 +22,12 @@ from stillhouse.contract.resources import (
     Artifact,
     CreatedApiKey,
     Job,
+    KeyLimits,
     ListedRecipe,
     Page,
     Planning,
     Resource,
+    Scope,
     UploadFormat,
     UploadKind,
 )
@@ -148,15 +151,31 @@ class Client:
 
     # Keys
 
-    def keys(self) -> Iterator[ApiKey]:
-        """Every API key of this owner, without its secret."""
-        return self._pages(ApiKey, "/keys", {})
+    def keys(self, *, owner: str | None = None) -> Iterator[ApiKey]:
+        """Every API key of this owner, without its secret. Another's takes the scope admin."""
+        return self._pages(ApiKey, "/keys", {"owner": owner})
 
-    def create_key(self, name: str, *, owner: str | None = None) -> CreatedApiKey:
-        """A new API key. Its secret is told this once. Only an administrator's key makes keys for another owner."""
-        body = {"name": name} | ({"owner": owner} if owner else {})
-        response = self._connection.request("POST", "/keys", json=body, repeatable=False)
-        return parsed(CreatedApiKey, response)
+    def create_key(
+        self, name: str, *, owner: str | None = None, scopes: Sequence[Scope] | None = None,
+        expires_at: datetime | None = None, limits: KeyLimits | None = None,
+    ) -> CreatedApiKey:
+        """A new API key, which takes the scope admin. Its secret is told this once.
+
+        It may read and submit unless `scopes` says otherwise, and never expires without `expires_at` (with a zone).
+        """
+        body = {
+            "owner": owner, "scopes": None if scopes is None else list(scopes),
+            "expires_at": None if expires_at is None else expires_at.isoformat(),
+            "limits": None if limits is None else limits.model_dump(exclude_none=True) or None,
+        }
+        sent = {"name": name, **{field: value for field, value in body.items() if value is not None}}
+        return parsed(CreatedApiKey, self._connection.request("POST", "/keys", json=sent, repeatable=False))
+
+    def rotate_key(self, key_id: str, *, overlap_seconds: int | None = None) -> CreatedApiKey:
+        """A new secret for a key, told this once; the one before stays valid for the overlap (a day)."""
+        body = {} if overlap_seconds is None else {"overlap_seconds": overlap_seconds}
+        path = f"/keys/{key_id}/rotate"
+        return parsed(CreatedApiKey, self._connection.request("POST", path, json=body, repeatable=False))
 
     def revoke_key(self, key_id: str) -> None:
         """Make an API key useless from now on."""

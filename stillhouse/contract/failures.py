@@ -50,6 +50,8 @@ class StillhouseError(Exception):
     http_status: ClassVar[HTTPStatus] = HTTPStatus.UNPROCESSABLE_ENTITY
     blame: ClassVar[Blame] = Blame.USER
     retryable: ClassVar[bool] = False
+    # Seconds after which a retry makes sense, where that is known.
+    retry_after: float | None = None
 
     def __init__(
         self,
@@ -119,10 +121,69 @@ class InvalidCursorError(StillhouseError):
 
 
 class UnauthenticatedError(StillhouseError):
-    """The API key is missing, wrong or revoked; send `Authorization: Bearer <key>`."""
+    """The API key is missing, wrong, expired or revoked; send `Authorization: Bearer <key>`."""
 
     code = "unauthenticated"
     http_status = HTTPStatus.UNAUTHORIZED
+
+
+class MissingScopeError(StillhouseError):
+    """The API key lacks the scope that this takes."""
+
+    code = "missing_scope"
+    http_status = HTTPStatus.FORBIDDEN
+
+
+class StorageQuotaExceededError(StillhouseError):
+    """You have as many bytes stored as you may; delete artifacts that you no longer need, or ask the operator."""
+
+    code = "storage_quota_exceeded"
+    http_status = HTTPStatus.FORBIDDEN
+
+
+class TooManyQueuedJobsError(StillhouseError):
+    """You have as many jobs queued as you may; wait until some have begun, or cancel some."""
+
+    code = "too_many_queued_jobs"
+    http_status = HTTPStatus.TOO_MANY_REQUESTS
+    retryable = True
+    retry_after = 30
+
+
+class RateLimitedError(StillhouseError):
+    """The key has sent too many requests: the header Retry-After tells when the next one is answered."""
+
+    code = "rate_limited"
+    http_status = HTTPStatus.TOO_MANY_REQUESTS
+    retryable = True
+
+    def __init__(self, message: str | None = None, *, retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class TooManyStreamsError(StillhouseError):
+    """As many streams are open with this key as may be; close some, or poll."""
+
+    code = "too_many_streams"
+    http_status = HTTPStatus.TOO_MANY_REQUESTS
+    retryable = True
+    retry_after = 10
+
+
+class RequestTimeoutError(StillhouseError):
+    """The request's body came too slowly; nothing of it was kept."""
+
+    code = "request_timeout"
+    http_status = HTTPStatus.REQUEST_TIMEOUT
+    retryable = True
+
+
+class KeyEndedError(StillhouseError):
+    """The API key was revoked or has expired; make a new one."""
+
+    code = "key_ended"
+    http_status = HTTPStatus.CONFLICT
 
 
 class ForbiddenOriginError(StillhouseError):

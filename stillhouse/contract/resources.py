@@ -1,7 +1,7 @@
 """What the API answers with: the read side of jobs, artifacts and keys. Readers ignore keys they do not know."""
 
 from datetime import datetime
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -15,6 +15,11 @@ UploadKind = Literal["teacher", "data"]
 UploadFormat = Literal["safetensors", "pytorch", "onnx", "idx", "npz", "parquet", "images", "hugging_face", "csv"]
 Item = TypeVar("Item")
 ModelFormat = Literal["zip", "safetensors", "onnx"]
+Scope = Literal["read", "submit", "admin"]
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+USUAL_SCOPES: tuple[Scope, ...] = ("read", "submit")
+# What a database's integer holds, with room for sums.
+_MOST = 2**62
 
 
 class Resource(BaseModel):
@@ -182,14 +187,30 @@ class AttemptLog(Resource):
     text: str = ""
 
 
+class KeyLimits(Resource):
+    """Limits of a key's own, in place of the service's. 0 is no limit; null is the service's."""
+
+    requests_per_minute: int | None = Field(default=None, ge=0, le=_MOST, description="Requests with this key.")
+    stored_bytes: int | None = Field(default=None, ge=0, le=_MOST, description="Bytes that the owner has stored.")
+    queued_jobs: int | None = Field(default=None, ge=0, le=_MOST, description="The owner's jobs that wait.")
+    running_jobs: int | None = Field(
+        default=None, ge=0, le=2**31 - 1,
+        description="The owner's jobs that run, when one that was submitted with this key is to start.",
+    )
+
+
 class ApiKey(Resource):
     """An API key, without its secret."""
 
     id: str
+    owner: str | None = None
     name: str
+    scopes: list[str] = Field(default=[], description="What it may do: read, submit, admin.")
+    limits: KeyLimits = KeyLimits()
     prefix: str = Field(description="First characters of the secret, to recognise it by.")
     created_at: datetime
     last_used_at: datetime | None = None
+    expires_at: datetime | None = None
     revoked_at: datetime | None = None
 
 
@@ -197,6 +218,9 @@ class CreatedApiKey(ApiKey):
     """An API key with its secret, which is shown this once."""
 
     secret: str
+    former_secret_ends_at: datetime | None = Field(
+        default=None, description="Until when the secret before a rotation is valid too."
+    )
 
 
 class Problem(Resource):

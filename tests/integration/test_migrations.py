@@ -97,6 +97,30 @@ def test_jobs_of_the_release_before_take_one_device(empty_url: str) -> None:
     database.dispose()
 
 
+def test_keys_of_the_release_before_can_do_what_they_could_but_make_keys(empty_url: str) -> None:
+    migrate.upgrade(empty_url, "0004")
+    database = Database(empty_url)
+    with database.writing() as session:
+        for name, is_admin in (("chief", True), ("user", False)):
+            session.execute(text(
+                "INSERT INTO api_keys (id, owner, name, prefix, secret_sha256, is_admin, created_at) "
+                "VALUES (:name, 'ann', :name, 'sk_', :name, :is_admin, '2030-01-01 00:00:00.000000')"
+            ), {"name": name, "is_admin": is_admin})
+    migrate.upgrade(empty_url)
+    scopes = text("SELECT id, scopes FROM api_keys ORDER BY id")
+    with database.writing() as session:
+        assert session.execute(scopes).all() == [("chief", "read submit admin"), ("user", "read submit")]
+        session.execute(text(
+            "INSERT INTO api_keys (id, owner, name, prefix, secret_sha256, scopes, created_at) "
+            "VALUES ('reader', 'ann', '', 'sk_', 'reader', 'read', '2030-01-01 00:00:00.000000')"
+        ))
+    migrate.downgrade(empty_url, "0004")
+    with database.reading() as session:
+        rows = session.execute(text("SELECT id, is_admin, revoked_at IS NULL FROM api_keys ORDER BY id")).all()
+        assert rows == [("chief", True, True), ("reader", False, False), ("user", False, True)]
+    database.dispose()
+
+
 def test_many_may_upgrade_one_sqlite_file_at_once(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/empty.db"
     # Processes: Alembic keeps its context in globals.

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -210,11 +211,50 @@ def test_an_unreadable_bundle_is_told(run: Run, tmp_path: Path) -> None:
 
 def test_a_secret_is_printed_alone(service: ScriptedService, run: Run) -> None:
     made = {
-        "id": "key_1", "name": "ci", "prefix": "sk_abc", "created_at": "2026-01-02T03:04:05Z", "secret": "sk_abcdef",
+        "id": "key_1", "name": "ci", "prefix": "sk_abc", "created_at": "2026-01-02T03:04:05Z",
+        "secret": "sk_abcdef",  # pragma: allowlist secret
     }
     service.on("POST", "/keys", as_json(made, 201))
     result = run("keys", "create", "ci")
     assert (result.exit_code, result.stdout) == (0, "sk_abcdef\n")
+    assert json.loads(service.seen[-1].body) == {"name": "ci"}
+    run("keys", "create", "ci", "--scope", "submit", "--scope", "read", "--expires-in-days", "1", "--queued-jobs", "0")
+    sent = json.loads(service.seen[-1].body)
+    assert (sent["scopes"], sent["limits"]) == (["read", "submit"], {"queued_jobs": 0})
+    assert timedelta(hours=23) < datetime.fromisoformat(sent["expires_at"]) - datetime.now(UTC) < timedelta(hours=25)
+
+
+def test_a_scope_that_is_none_is_told(service: ScriptedService, run: Run) -> None:
+    result = run("keys", "create", "ci", "--scope", "root")
+    assert (result.exit_code, service.seen) == (2, [])
+    assert "there are read, submit, admin" in result.stderr
+
+
+def test_a_keys_new_secret_is_the_answer(service: ScriptedService, run: Run) -> None:
+    made = {
+        "id": "key_1", "name": "ci", "prefix": "sk_abc", "created_at": "2026-01-02T03:04:05Z",
+        "secret": "sk_abcdef",  # pragma: allowlist secret
+        "former_secret_ends_at": "2026-01-02T05:04:05Z",  # pragma: allowlist secret
+    }
+    service.on("POST", "/keys/key_1/rotate", as_json(made))
+    result = run("keys", "rotate", "key_1", "--overlap-hours", "2")
+    assert (result.exit_code, result.stdout) == (0, "sk_abcdef\n")
+    assert json.loads(service.seen[-1].body) == {"overlap_seconds": 7200}
+    assert "valid until 2026-01-02" in result.stderr
+
+
+def test_what_a_key_may_do_and_how_it_stands_is_listed(service: ScriptedService, run: Run) -> None:
+    common = {"name": "n", "prefix": "sk_", "created_at": "2026-01-02T03:04:05Z"}
+    service.on("GET", "/keys", as_json({"data": [
+        {**common, "id": "key_1", "scopes": ["read", "submit"], "expires_at": "2026-02-02T03:04:05Z"},
+        {**common, "id": "key_2", "scopes": ["audit"], "expires_at": "2999-02-02T12:04:05Z"},
+    ]}))
+    lines = run("keys", "list", "--owner", "bob").stdout.splitlines()
+    assert service.seen[-1].query == {"owner": ["bob"]}
+    assert "read,submit" in lines[1]
+    assert "expired" in lines[1]
+    assert "audit" in lines[2]
+    assert "until 2999-02-02" in lines[2]
 
 
 # Recipes

@@ -1,5 +1,6 @@
 """API keys open the door, until they are revoked."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
@@ -9,7 +10,7 @@ from app.keys import service
 from app.keys.models import ApiKeyRow
 from app.kit.clock import now
 from app.kit.database import Database
-from stillhouse.contract.failures import NotFoundError, UnauthenticatedError
+from stillhouse.contract.failures import KeyEndedError, NotFoundError, StorageFullError, UnauthenticatedError
 
 
 def create(database: Database, owner: str = "ann", name: str = "laptop") -> tuple[ApiKeyRow, str]:
@@ -28,7 +29,7 @@ def test_a_key_opens_the_door(database: Database) -> None:
     assert len(secret) == 43
     assert row.prefix == secret[:8]
     found = service.authenticate(database, secret)
-    assert (found.id, found.owner, found.name, found.is_admin) == (row.id, "ann", "laptop", False)
+    assert (found.id, found.owner, found.name, found.scopes) == (row.id, "ann", "laptop", "read submit")
 
 
 def test_the_secret_is_not_stored(database: Database) -> None:
@@ -84,7 +85,7 @@ def test_the_bootstrap_key_is_made_once(database: Database) -> None:
         with database.writing() as session:
             service.ensure_bootstrap(session, "a secret of the operator")
     row = service.authenticate(database, "a secret of the operator")
-    assert (row.owner, row.is_admin) == ("default", True)
+    assert (row.owner, row.scopes) == ("default", "read submit admin")
     with database.reading() as session:
         assert len(service.page(session, "default").rows) == 1
 
@@ -108,3 +109,91 @@ def test_keys_are_listed_by_owner_in_pages(database: Database) -> None:
         second = service.page(session, "ann", limit=2, cursor=first.next_cursor)
     assert {row.id for row in [*first.rows, *second.rows]} == made
     assert second.next_cursor is None
+
+
+def rotate(database: Database, key_id: str, overlap_seconds: float = 60.0) -> str:
+    with database.writing() as session:
+        return service.rotate(session, None, key_id, overlap_seconds=overlap_seconds)[1]
+
+
+def opens(database: Database, secret: str) -> bool:
+    try:
+        service.authenticate(database, secret)
+    except UnauthenticatedError:
+        return False
+    return True
+
+
+def test_a_key_ends_when_it_expires(database: Database) -> None:
+    row, secret = create(database)
+    with database.writing() as session:
+        session.execute(update(ApiKeyRow).values(expires_at=now(60)))
+    assert service.authenticate(database, secret).id == row.id
+    with database.writing() as session:
+        session.execute(update(ApiKeyRow).values(expires_at=now(-1)))
+    with pytest.raises(UnauthenticatedError, match="expired"):
+        service.authenticate(database, secret)
+
+
+def test_the_secret_before_a_rotation_is_valid_for_the_overlap(database: Database) -> None:
+    row, first = create(database)
+    second = rotate(database, row.id)
+    found = service.authenticate(database, second)
+    assert (found.id, found.prefix) == (row.id, second[:8])
+    assert service.authenticate(database, first).id == row.id
+    third = rotate(database, row.id, overlap_seconds=0)
+    assert [opens(database, secret) for secret in (first, second, third)] == [False, False, True]
+
+
+def test_only_one_secret_before_the_present_one_is_valid(database: Database) -> None:
+    row, first = create(database)
+    second, third = rotate(database, row.id), rotate(database, row.id)
+    assert [opens(database, secret) for secret in (first, second, third)] == [False, True, True]
+
+
+def test_a_revoked_key_has_no_valid_secret_at_all(database: Database) -> None:
+    row, first = create(database)
+    second = rotate(database, row.id)
+    with database.writing() as session:
+        service.revoke(session, "ann", row.id)
+    assert [opens(database, secret) for secret in (first, second)] == [False, False]
+    with pytest.raises(KeyEndedError):
+        rotate(database, row.id)
+
+
+def test_a_key_that_has_expired_is_not_rotated(database: Database) -> None:
+    row, _ = create(database)
+    with database.writing() as session:
+        session.execute(update(ApiKeyRow).values(expires_at=now(-1)))
+    with pytest.raises(KeyEndedError):
+        rotate(database, row.id)
+
+
+def test_rotations_at_once_follow_each_other(database: Database) -> None:
+    row, first = create(database)
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda _: rotate(database, row.id), range(8)))
+    assert not opens(database, first)
+    # The present one, and the one before it.
+    assert sum(opens(database, secret) for secret in made) == 2
+
+
+def test_a_bootstrap_secret_that_was_replaced_does_not_come_back(database: Database) -> None:
+    with database.writing() as session:
+        service.ensure_bootstrap(session, "secret")
+    rotate(database, service.authenticate(database, "secret").id, overlap_seconds=0)
+    with database.writing() as session:
+        service.ensure_bootstrap(session, "secret")
+    assert not opens(database, "secret")
+
+
+def test_a_use_that_cannot_be_noted_is_no_failure(
+    sqlite_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row, secret = create(sqlite_database)
+
+    def full(*_args: object) -> None:
+        raise StorageFullError
+
+    monkeypatch.setattr(sqlite_database, "writing", full)
+    assert service.authenticate(sqlite_database, secret).id == row.id
