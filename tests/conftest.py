@@ -1,5 +1,6 @@
 """Databases for the tests: built by the migrations, clean for every test, SQLite and PostgreSQL."""
 
+import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,11 +10,13 @@ from sqlalchemy import text
 
 from app.kit.database import Base, Database
 from app.kit.migrate import upgrade
+from app.storage.base import BlobStore
 from app.storage.database import DatabaseStore
 from app.storage.files import FileStore
-from app.storage.stores import Stores
+from app.storage.stores import Stores, open_files
 from tests.fixtures.jobs import Desk
 from tests.fixtures.postgres import Postgres, running_postgres
+from tests.fixtures.s3 import S3, running_s3
 
 _DATABASE = "stillhouse_test"
 
@@ -23,6 +26,21 @@ def postgres() -> Iterator[Postgres]:
     """A PostgreSQL server; the tests that need it are skipped where it cannot be had."""
     with running_postgres() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3]:
+    """An S3 server; the tests that need it are skipped where it cannot be had."""
+    with running_s3() as server:
+        yield server
+
+
+@pytest.fixture
+def s3_store(s3: S3) -> Iterator[BlobStore]:
+    """A place in the bucket where nothing is yet."""
+    store = open_files(s3.settings(secrets.token_hex(8)))
+    yield store
+    store.close()
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ import sys
 
 from app import queue
 from app.settings import settings
+from app.storage.stores import open_files
 from worker import celery_app, pulse, reaper, scratch, tasks
 from worker.child import warm_up
 from worker.environment import allow_many_files, hide, scrub
@@ -18,12 +19,14 @@ def main() -> None:
     """Run until a signal; SIGTERM, SIGINT and SIGHUP drain."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     config = settings()
+    # Credentials may come from the environment, which is about to be forgotten.
+    files = open_files(config)
     # In this order, while there is one thread: what the forkserver and its children inherit is settled here.
     hide()
     scrub()
     allow_many_files()
     warm_up(config.engine)
-    shop = open_workshop(config)
+    shop = open_workshop(config, files)
     scratch.sweep(config.scratch_folder)
     app = celery_app.make_app(config.broker_url)
     tasks.register(app, shop)

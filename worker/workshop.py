@@ -10,6 +10,7 @@ from pathlib import Path
 from app.doorbell import Announcer, announce
 from app.kit.database import Database
 from app.settings import Settings
+from app.storage.base import BlobStore
 from app.storage.stores import Stores, open_stores
 from worker.slots import Slots
 from worker.staging import Cache
@@ -46,8 +47,8 @@ class Workshop:
         return max(1, self.num_threads // 2)
 
 
-def open_workshop(settings: Settings) -> Workshop:
-    """Connect to everything that the settings name."""
+def open_workshop(settings: Settings, files: BlobStore) -> Workshop:
+    """Connect to everything that the settings name; `files` is the store for big files, opened already."""
     db = Database(settings.database_url)
     settings.scratch_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return Workshop(
@@ -55,7 +56,7 @@ def open_workshop(settings: Settings) -> Workshop:
         name=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}",
         settings=settings,
         db=db,
-        stores=open_stores(db, settings),
+        stores=open_stores(db, settings, files),
         announcer=announce(settings.broker_url),
         cache=Cache(settings.cache_folder, settings.cache_bytes),
         devices=Slots(settings.slots),

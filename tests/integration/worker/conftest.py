@@ -10,7 +10,7 @@ from app.kit.database import Database
 from app.settings import Settings
 from app.storage.database import DatabaseStore
 from app.storage.files import FileStore
-from app.storage.stores import Stores
+from app.storage.stores import Stores, open_files
 from tests.fixtures.jobs import Desk
 from worker.child import warm_up
 from worker.environment import scrubbed
@@ -52,9 +52,10 @@ def config(tmp_path: Path, sqlite_url: str) -> Settings:
 @pytest.fixture
 def shop(forkserver: None, config: Settings) -> Iterator[Workshop]:  # noqa: ARG001 - a trainer comes from it
     """A worker without Celery."""
-    opened = open_workshop(config)
+    opened = open_workshop(config, open_files(config))
     yield opened
     opened.announcer.close()
+    opened.stores.close()
     opened.db.dispose()
 
 
