@@ -17,7 +17,8 @@ up: install-local
 	@$(BIN)/stillhouse up
 
 test: install-dev
-	@$(BIN)/python -m pytest $(ARGS)
+	@PYTHONHASHSEED=0 $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+	@PYTHONHASHSEED=0 $(BIN)/python -m pytest -n 2 --dist worksteal --backends production $(ARGS)
 
 check: install-dev
 	@$(BIN)/ruff check .

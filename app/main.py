@@ -76,6 +76,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         with contextlib.suppress(asyncio.CancelledError):
             await listening
         parts.announcer.close()
+        parts.stores.close()
         parts.db.dispose()
 
 

@@ -23,7 +23,15 @@ class Settings(BaseSettings):
     broker_url: str = Field(
         default="redis://localhost:6379/0", description="Redis or Valkey: redis://, rediss:// or redis+socket://."
     )
-    blob_url: str = Field(default="file:.stillhouse/blobs", description="Where big files live: file:FOLDER.")
+    blob_url: str = Field(
+        default="file:.stillhouse/blobs",
+        description="Where big files live: file:FOLDER, or s3://BUCKET/PREFIX?endpoint=URL&region=NAME&path_style=true.",
+    )
+    s3_access_key: str | None = Field(
+        default=None, description="Access key of the S3 bucket; without one, boto3 looks where it usually does."
+    )
+    s3_secret_key: SecretStr | None = Field(default=None, description="Secret key that belongs to it.")
+    s3_secret_key_file: Path | None = Field(default=None, description="File that holds the secret key.")
 
     log_format: LogFormat = Field(
         default="json", description="How API, worker and trainer write their log lines: json, or console for people."

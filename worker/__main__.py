@@ -8,6 +8,7 @@ import sys
 from app import queue
 from app.kit import logs
 from app.settings import settings
+from app.storage.stores import open_files
 from worker import celery_app, numbers, pulse, reaper, scratch, tasks
 from worker.child import warm_up
 from worker.environment import allow_many_files, hide, scrub
@@ -19,12 +20,14 @@ def main() -> None:
     config = settings()
     secrets = logs.secrets_of(config)
     logs.configure(config.log_format, config.log_level, process="worker", secrets=secrets)
+    # Credentials may come from the environment, which is about to be forgotten.
+    files = open_files(config)
     # In this order, while there is one thread: what the forkserver and its children inherit is settled here.
     hide()
     scrub()
     allow_many_files()
     warm_up(config.engine)
-    shop = open_workshop(config)
+    shop = open_workshop(config, files)
     logs.configure(config.log_format, config.log_level, process="worker", secrets=secrets, worker=shop.name)
     stop_numbers = numbers.serve(shop.numbers, config)
     scratch.sweep(config.scratch_folder)

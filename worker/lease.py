@@ -15,11 +15,11 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from app.jobs import life
 from app.jobs.life import Claim, FencedError
 from app.kit.database import Database
-from stillhouse.contract.failures import StorageFullError
+from stillhouse.contract.failures import StorageFullError, UnavailableError
 from stillhouse.contract.status import Request, Status
 
 # What may mend itself: the same again, a moment later, may work.
-OUTAGES: Final = (OperationalError, InterfaceError, PoolTimeoutError, StorageFullError, OSError)
+OUTAGES: Final = (OperationalError, InterfaceError, PoolTimeoutError, StorageFullError, UnavailableError, OSError)
 
 T = TypeVar("T")
 

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 
 from app import queue
 from app.artifacts import service as artifacts
@@ -14,6 +15,7 @@ from worker.slots import Slots
 from worker.workshop import Workshop
 
 DAY = 24 * 3600.0
+_TIDY_SECONDS = 3600.0
 
 log = logging.getLogger(__name__)
 
@@ -65,8 +67,15 @@ def evict(shop: Workshop) -> None:
         log.info("soft labels: %d dropped", dropped)
 
 
+def drop_unfinished(shop: Workshop) -> None:
+    """Drop what uploads left in the blob store, and what no row leads to: of a database that was restored, for one."""
+    num_dropped = shop.stores.files.drop_unfinished(DAY)
+    if num_dropped:
+        log.info("blob store: %d unfinished uploads dropped", num_dropped)
+
+
 def _rounds(shop: Workshop) -> None:
-    pause = 0.0
+    pause, tidied_at = 0.0, float("-inf")
     while not shop.draining.wait(pause):
         try:
             reap(shop)
@@ -76,6 +85,9 @@ def _rounds(shop: Workshop) -> None:
             shop.numbers.acted("blob_deleted", artifacts.sweep(shop.db, shop.stores))
             pulse.beat(shop.settings)
             shop.numbers.rounded(well=True)
+            if time.monotonic() - tidied_at > _TIDY_SECONDS:
+                tidied_at = time.monotonic()
+                drop_unfinished(shop)
             pause = shop.settings.reap_seconds
         except OUTAGES as error:
             log.warning("no round of the reaper: %s", error)

@@ -10,6 +10,7 @@ from pathlib import Path
 from app.doorbell import Announcer, announce
 from app.kit.database import Database
 from app.settings import Settings
+from app.storage.base import BlobStore
 from app.storage.stores import Stores, open_stores
 from app.storage.watched import watched
 from worker.numbers import Numbers
@@ -49,8 +50,8 @@ class Workshop:
         return max(1, self.num_threads // 2)
 
 
-def open_workshop(settings: Settings) -> Workshop:
-    """Connect to everything that the settings name."""
+def open_workshop(settings: Settings, files: BlobStore) -> Workshop:
+    """Connect to everything that the settings name; `files` is the store for big files, opened already."""
     db = Database(settings.database_url)
     settings.scratch_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     numbers = Numbers()
@@ -59,7 +60,7 @@ def open_workshop(settings: Settings) -> Workshop:
         name=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}",
         settings=settings,
         db=db,
-        stores=watched(open_stores(db, settings), numbers.stores),
+        stores=watched(open_stores(db, settings, files), numbers.stores),
         announcer=announce(settings.broker_url),
         cache=Cache(settings.cache_folder, settings.cache_bytes),
         devices=Slots(settings.slots),

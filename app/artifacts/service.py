@@ -5,13 +5,14 @@ artifact makes them loose again. `sweep` deletes what is loose for good, also af
 """
 
 import hashlib
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Self
 
 from sqlalchemy import delete as delete_rows
-from sqlalchemy import insert
+from sqlalchemy import insert, update
 from sqlalchemy.orm import Session
 
 from app.artifacts import queries
@@ -28,6 +29,7 @@ from stillhouse.contract.failures import (
     DigestMismatchError,
     EmptyUploadError,
     NotFoundError,
+    UnavailableError,
     UnknownContentError,
     UploadIncompleteError,
 )
@@ -36,6 +38,8 @@ from stillhouse.contract.resources import ArtifactKind
 WRITING_SECONDS = 7 * 24 * 3600
 _SWEEP_LIMIT = 100
 StoreName = Literal["files", "database"]
+
+log = logging.getLogger(__name__)
 
 
 class Intake:
@@ -120,9 +124,15 @@ class Intake:
                 return made
 
     def _drop_unless_kept(self) -> None:
-        if not self._is_kept:
+        if self._is_kept:
+            return
+        try:
             self._store.delete(self._id)
-            _forget(self._db, [self._id])
+        except UnavailableError:
+            log.warning("%s is left for the next sweep: its store is out of reach", self._id)
+            _doom(self._db, self._id)
+            return
+        _forget(self._db, [self._id])
 
 
 def store_file(
@@ -223,10 +233,15 @@ def sweep(db: Database, stores: Stores) -> int:
     with db.writing() as session:
         session.execute(queries.give_up_overdue())
         found = {row.id: row.store for row in session.scalars(queries.doomed(_SWEEP_LIMIT))}
-    for blob_id, store in found.items():
-        stores.named(store).delete(blob_id)
-    _forget(db, list(found))
-    return len(found)
+    gone: list[str] = []
+    try:
+        for blob_id, store in found.items():
+            stores.named(store).delete(blob_id)
+            gone.append(blob_id)
+    except UnavailableError as error:
+        log.warning("%d blobs are left for the next sweep: %s", len(found) - len(gone), error)
+    _forget(db, gone)
+    return len(gone)
 
 
 def _announce(db: Database, blob_id: str, store: str) -> None:
@@ -245,6 +260,11 @@ def _settle(session: Session, blob: BlobRow) -> None:
     ).one_or_none()
     if settled is None:
         raise UploadIncompleteError("The upload took too long and was given up; send it again.")
+
+
+def _doom(db: Database, blob_id: str) -> None:
+    with db.writing() as session:
+        session.execute(update(LooseBlobRow).where(LooseBlobRow.id == blob_id).values(kept_until=None))
 
 
 def _forget(db: Database, blob_ids: Sequence[str]) -> None:

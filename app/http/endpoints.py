@@ -11,7 +11,6 @@ from app.http.access import ReaderOf
 from app.http.parts import Parts, PartsOf
 from app.http.problems import declared
 from app.jobs.models import JobRow
-from app.kit.ids import new_id
 from stillhouse.contract.failures import FieldError, StorageFullError, UnauthenticatedError, UnavailableError
 from stillhouse.contract.spec import JobSpec
 
@@ -67,11 +66,10 @@ def _broker(parts: Parts) -> str:
 
 def _store(parts: Parts) -> str:
     try:
-        with parts.stores.files.writer(new_id("blob")):
-            pass
+        parts.stores.files.check()
     except StorageFullError:
         return "full"
-    except OSError:
+    except (OSError, UnavailableError):
         return "out of reach"
     return "ok"
 

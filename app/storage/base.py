@@ -19,14 +19,17 @@ class BlobWriter(Protocol):
         """Add bytes. Raises StorageFullError."""
 
     def reopen(self) -> BinaryIO:
-        """What was written so far, to read and to seek in."""
+        """What was written, to read and to seek in. Nothing is written any more then."""
 
     def commit(self) -> None:
         """Make the bytes durable under their key. Raises StorageFullError."""
 
 
 class BlobStore(Protocol):
-    """Bytes by key. A key is written once."""
+    """Bytes by key. A key is written once.
+
+    A store that is a service of its own raises UnavailableError wherever that is out of reach.
+    """
 
     @property
     def name(self) -> str:
@@ -40,6 +43,15 @@ class BlobStore(Protocol):
 
     def delete(self, key: str) -> None:
         """Forget the bytes, committed or not. No error when there are none."""
+
+    def drop_unfinished(self, older_than_seconds: float) -> int:
+        """Drop bytes that were never committed and whose writer was silent for so long; returns of how many keys."""
+
+    def check(self) -> None:
+        """Raises UnavailableError, StorageFullError or OSError where nothing can be stored now."""
+
+    def close(self) -> None:
+        """Let connections go."""
 
 
 class MissingBlobError(Exception):

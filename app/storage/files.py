@@ -3,11 +3,13 @@
 import errno
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Self
 
+from app.kit.ids import new_id
 from app.storage.base import BLOCK, MissingBlobError
 from stillhouse.contract.failures import StorageFullError
 
@@ -22,7 +24,7 @@ class FileStore:
     name = "files"
 
     def __init__(self, folder: Path, *, min_free_bytes: int = 0) -> None:
-        self._folder = folder
+        self.folder = folder
         self._incoming = folder / "incoming"
         self._min_free_bytes = min_free_bytes
         self._incoming.mkdir(parents=True, exist_ok=True)
@@ -58,8 +60,26 @@ class FileStore:
         for path in (self._path(key), self._incoming / key):
             path.unlink(missing_ok=True)
 
+    def drop_unfinished(self, older_than_seconds: float) -> int:
+        """Remove temporary files that were not written to for so long."""
+        limit, num_dropped = time.time() - older_than_seconds, 0
+        for path in self._incoming.iterdir():
+            with suppress(FileNotFoundError):  # its writer is ready, or another sweep was faster
+                if path.stat().st_mtime < limit:
+                    path.unlink()
+                    num_dropped += 1
+        return num_dropped
+
+    def check(self) -> None:
+        """Raises StorageFullError or OSError where no file can be made."""
+        with self.writer(new_id("blob")):
+            pass
+
+    def close(self) -> None:
+        """Nothing is held."""
+
     def _path(self, key: str) -> Path:
-        return self._folder / key[-2:] / key
+        return self.folder / key[-2:] / key
 
 
 class FileWriter:

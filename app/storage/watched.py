@@ -9,12 +9,14 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from app.storage.base import BlobStore, BlobWriter, MissingBlobError
 from app.storage.stores import Stores
-from stillhouse.contract.failures import StorageFullError
+from stillhouse.contract.failures import StorageFullError, UnavailableError
 
 Operation = Literal["write", "read", "delete"]
 _SECONDS = (0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10.0, 60.0, 600.0)
 # Why it failed: a closed set.
-_REASONS: tuple[tuple[type[Exception], str], ...] = ((StorageFullError, "full"), (MissingBlobError, "missing"))
+_REASONS: tuple[tuple[type[Exception], str], ...] = (
+    (StorageFullError, "full"), (MissingBlobError, "missing"), (UnavailableError, "unavailable"),
+)
 
 
 class StoreNumbers:
@@ -92,6 +94,18 @@ class WatchedStore:
                 self.inner.delete(key)
         finally:
             watch.end()
+
+    def drop_unfinished(self, older_than_seconds: float) -> int:
+        """Drop what was begun so long ago and never committed; returns how many."""
+        return self.inner.drop_unfinished(older_than_seconds)
+
+    def check(self) -> None:
+        """Raise UnavailableError when the store does not answer."""
+        self.inner.check()
+
+    def close(self) -> None:
+        """Let go of connections."""
+        self.inner.close()
 
 
 class WatchedWriter:

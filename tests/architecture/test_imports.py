@@ -18,12 +18,12 @@ def loaded_by(statement: str) -> set[str]:
 @pytest.mark.parametrize(
     ("statement", "never"),
     [
-        ("import app.main", {"torch", "worker", "numpy", "pyarrow", "PIL"}),
+        ("import app.main", {"torch", "worker", "numpy", "pyarrow", "PIL", "boto3"}),
         ("import stillhouse", {"torch", "app", "worker", "httpx", "typer"}),
         ("from stillhouse import Client", {"torch", "app", "worker", "numpy"}),
         ("import stillhouse.cli", {"torch", "app", "worker", "numpy"}),
         ("from stillhouse import load", {"app", "worker"}),
-        ("import worker.supervisor, worker.tasks", {"torch"}),
+        ("import worker.supervisor, worker.tasks", {"torch", "boto3"}),
         (
             "import worker.engine.pipeline",
             {"app", "celery", "sqlalchemy", "fastapi", "redis", "onnxruntime", "pyarrow", "datasets"},

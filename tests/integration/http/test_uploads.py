@@ -178,6 +178,7 @@ def test_a_body_that_turns_out_too_large_is_refused_on_its_way(small_service: Se
     wait_until(lambda: is_clean(small_service, tmp_path))
 
 
+@pytest.mark.embedded
 def test_an_upload_cut_midway_leaves_nothing(service: Service, tmp_path: Path) -> None:
     with raw_upload(service, 10 * MOST) as connection:
         connection.sendall(bytes(2 * MOST))

@@ -1,4 +1,4 @@
-"""The two stores keep the same promises."""
+"""All stores keep the same promises."""
 
 import os
 from pathlib import Path
@@ -11,10 +11,12 @@ from app.storage.base import BLOCK, BlobStore, MissingBlobError
 from app.storage.stores import Stores, open_stores
 
 
-@pytest.fixture(params=["files", "database"])
+@pytest.fixture(params=["files", "database", "s3"])
 def store(request: pytest.FixtureRequest, stores: Stores) -> BlobStore:
-    name: str = request.param
-    return stores.named(name)
+    if request.param == "s3":
+        opened: BlobStore = request.getfixturevalue("s3_store")
+        return opened
+    return stores.named(request.param)
 
 
 def put(store: BlobStore, key: str, *blocks: bytes) -> None:
@@ -47,6 +49,33 @@ def test_what_was_not_committed_is_not_there(store: BlobStore) -> None:
         read(store, "key_1")
 
 
+def test_what_was_written_can_be_looked_at_before_it_is_kept(store: BlobStore) -> None:
+    content = os.urandom(11 * BLOCK + 5)
+    with store.writer("key_1") as writer:
+        writer.write(content)
+        with writer.reopen() as file:
+            assert file.read(3) == content[:3]
+            assert file.seek(-4, os.SEEK_END) == len(content) - 4
+            assert file.read() == content[-4:]
+            file.seek(9 * BLOCK)
+            assert file.read(BLOCK) == content[9 * BLOCK:10 * BLOCK]
+        writer.commit()
+    assert read(store, "key_1") == content
+
+
+def test_what_was_looked_at_and_not_kept_is_not_there(store: BlobStore) -> None:
+    with store.writer("key_1") as writer:
+        writer.write(bytes(11 * BLOCK))
+        writer.reopen().close()
+    with pytest.raises(MissingBlobError):
+        read(store, "key_1")
+
+
+def test_a_store_in_order_has_nothing_to_complain_of(store: BlobStore) -> None:
+    store.check()
+    assert store.drop_unfinished(0.0) == 0
+
+
 def test_a_read_tells_when_bytes_are_missing(store: BlobStore) -> None:
     put(store, "key_1", b"short")
     with pytest.raises(MissingBlobError):
@@ -73,7 +102,9 @@ def test_the_settings_say_where(sqlite_database: Database, tmp_path: Path) -> No
     assert stores.named("database") is stores.database
 
 
-@pytest.mark.parametrize("url", ["", "file:", "s3://bucket", "/folder"])
+@pytest.mark.parametrize("url", [
+    "", "file:", "/folder", "s3:", "s3:///prefix", "s3://bucket?speed=high", "s3://bucket?path_style=maybe",
+])
 def test_a_place_that_is_none_is_refused(sqlite_database: Database, url: str) -> None:
     with pytest.raises(ValueError, match="STILLHOUSE_BLOB_URL"):
         open_stores(sqlite_database, Settings(blob_url=url))

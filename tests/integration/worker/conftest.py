@@ -1,16 +1,17 @@
-"""A workshop in this process: supervisors, leases and real trainers, on SQLite, without a broker."""
+"""A workshop in this process: supervisors, leases and real trainers, without a broker."""
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from app.kit.database import Database
 from app.settings import Settings
+from app.storage.base import BlobStore
 from app.storage.database import DatabaseStore
-from app.storage.files import FileStore
-from app.storage.stores import Stores
+from app.storage.stores import Stores, open_files
 from tests.fixtures.jobs import Desk
 from worker.child import warm_up
 from worker.environment import scrubbed
@@ -33,12 +34,12 @@ def forkserver() -> None:
 
 
 @pytest.fixture
-def config(tmp_path: Path, sqlite_url: str) -> Settings:
+def config(tmp_path: Path, any_url: str, blob_settings: dict[str, Any]) -> Settings:
     """Settings of a small quick worker, whose broker is out of reach."""
     return Settings(
-        database_url=sqlite_url,
+        database_url=any_url,
         broker_url=f"redis+socket://{tmp_path}/nobody.sock",
-        blob_url=f"file:{tmp_path}/blobs",
+        **blob_settings,
         scratch_folder=tmp_path / "scratch",
         cache_folder=tmp_path / "cache",
         engine="tests.fixtures.noop_engine",
@@ -52,13 +53,16 @@ def config(tmp_path: Path, sqlite_url: str) -> Settings:
 @pytest.fixture
 def shop(forkserver: None, config: Settings) -> Iterator[Workshop]:  # noqa: ARG001 - a trainer comes from it
     """A worker without Celery."""
-    opened = open_workshop(config)
+    opened = open_workshop(config, open_files(config))
     yield opened
     opened.announcer.close()
+    opened.stores.close()
     opened.db.dispose()
 
 
 @pytest.fixture
-def office(sqlite_database: Database, tmp_path: Path) -> Desk:
+def office(any_url: str, files: BlobStore) -> Iterator[Desk]:
     """Submits jobs to the shop's database."""
-    return Desk(sqlite_database, Stores(files=FileStore(tmp_path / "blobs"), database=DatabaseStore(sqlite_database)))
+    db = Database(any_url)
+    yield Desk(db, Stores(files=files, database=DatabaseStore(db)))
+    db.dispose()

@@ -314,6 +314,7 @@ def test_a_lost_worker_is_followed_when_its_lease_ends(any_school: School) -> No
     assert len(school.made(second)) == NUM_SHARDS - 2
 
 
+@pytest.mark.embedded
 def test_shards_that_the_store_has_lost_or_changed_are_made_again(school: School, tmp_path: Path) -> None:
     serve_one(school, "first")
     blobs = sorted(path for path in (tmp_path / "blobs").rglob("blob_*") if b"soft_labels" in path.read_bytes()[:200])

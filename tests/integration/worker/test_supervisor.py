@@ -337,6 +337,7 @@ def test_checkpoints_are_stored_before_they_are_told(shop: Workshop, office: Des
         office.cancel(job_id)
 
 
+@pytest.mark.embedded
 def test_an_input_that_the_store_has_lost_fails_the_job(shop: Workshop, office: Desk, tmp_path: Path) -> None:
     job_id = office.submit()
     for blob in (tmp_path / "blobs").rglob("blob_*"):
@@ -348,6 +349,7 @@ def test_an_input_that_the_store_has_lost_fails_the_job(shop: Workshop, office: 
     )
 
 
+@pytest.mark.embedded
 def test_an_input_that_the_store_has_changed_fails_the_job(shop: Workshop, office: Desk, tmp_path: Path) -> None:
     job_id = office.submit()
     for blob in (tmp_path / "blobs").rglob("blob_*"):
