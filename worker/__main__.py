@@ -1,6 +1,7 @@
 """`python -m worker`: a Celery worker whose jobs run in children of a warm forkserver.
 
-`python -m worker health` tells by its exit code whether the worker of these settings is well.
+`python -m worker health` tells by its exit code whether the worker of these settings is well, and what confines its
+trainers.
 """
 
 import logging
@@ -8,7 +9,7 @@ import sys
 
 from app import queue
 from app.settings import settings
-from worker import celery_app, pulse, reaper, scratch, tasks
+from worker import celery_app, pulse, reaper, sandbox, scratch, tasks
 from worker.child import warm_up
 from worker.environment import allow_many_files, hide, scrub
 from worker.workshop import open_workshop
@@ -21,10 +22,12 @@ def main() -> None:
     # In this order, while there is one thread: what the forkserver and its children inherit is settled here.
     hide()
     scrub()
+    logging.getLogger("worker").info(sandbox.summary(config.sandbox))
     allow_many_files()
     warm_up(config.engine)
     shop = open_workshop(config)
     scratch.sweep(config.scratch_folder)
+    shop.cache.sweep()
     app = celery_app.make_app(config.broker_url)
     tasks.register(app, shop)
     celery_app.on_shutdown(shop.draining.set)
@@ -37,5 +40,6 @@ def main() -> None:
 
 
 if sys.argv[1:] == ["health"]:
+    print(sandbox.summary(settings().sandbox))  # noqa: T201 - what the command is asked for
     sys.exit(pulse.problem(settings()))
 main()

@@ -46,6 +46,7 @@ def config(tmp_path: Path, sqlite_url: str) -> Settings:
         grace_seconds=2.0,
         max_losses=3,
         min_free_bytes=0,
+        sandbox="required",
     )
 
 
