@@ -26,6 +26,7 @@ def forkserver() -> None:
     try:
         warm_up(
             "tests.fixtures.noop_engine", "tests.fixtures.hostile_engine", "tests.fixtures.labelling_engine",
+            "tests.fixtures.prying_engine",
         )
     finally:
         os.environ.clear()
