@@ -1,4 +1,4 @@
-"""What code in a trainer can reach. Where a property could hold by chance, the same attempt succeeds without a sandbox."""
+"""What code in a trainer can reach. Where it could hold by chance, the same succeeds without."""
 
 import errno
 import json
@@ -108,7 +108,7 @@ def test_another_process_cannot_be_traced(tmp_path: Path, other: tuple[int, str]
 
 
 def test_neither_supervisor_nor_forkserver_can_be_signalled(tmp_path: Path, other: tuple[int, str]) -> None:
-    server = vars(forkserver)["_forkserver"]._forkserver_pid
+    server = vars(vars(forkserver)["_forkserver"])["_forkserver_pid"]
     pids = [os.getpid(), server, other[0]]
     tries = [(how, pid) for pid in pids for how in ("signal", "signal_by_descriptor")]
     assert attempt(tmp_path / "in", *tries) == [DENIED] * 6
@@ -140,7 +140,8 @@ def test_nothing_outside_can_be_written(tmp_path: Path, outside: tuple[Path, str
 
 def test_its_own_folder_can_be_written(tmp_path: Path) -> None:
     own = tmp_path / "in" / "scratch"
-    tries = [("make_folder", str(own / "a")), ("write", str(own / "a" / "b")), ("move", str(own / "a" / "b"), str(own / "c"))]
+    deep = str(own / "a" / "b")
+    tries = [("make_folder", str(own / "a")), ("write", deep), ("move", deep, str(own / "c"))]
     *results, temporary = attempt(tmp_path / "in", *tries, ("temporary",))
     assert results == ["made", "written", "moved"]
     assert Path(temporary).is_relative_to(own)
@@ -182,11 +183,7 @@ def _fixed_port() -> int:
     """A free port of those that servers choose for themselves."""
     for port in range(20_000, 30_000):
         with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError as error:
-                assert error.errno == errno.EADDRINUSE
-            else:
+            if probe.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED:
                 return port
     raise AssertionError("no free port")
 
@@ -200,7 +197,7 @@ def test_no_socket_can_be_reached(tmp_path: Path, kind: str) -> None:
 
 
 def test_the_forkserver_cannot_be_reached(tmp_path: Path) -> None:
-    address = vars(forkserver)["_forkserver"]._forkserver_address
+    address = vars(vars(forkserver)["_forkserver"])["_forkserver_address"]
     assert attempt(tmp_path / "in", ("unix", address.replace("\0", "@"))) == [DENIED]
     attempt(tmp_path / "next")  # it still makes trainers
 
@@ -236,8 +233,8 @@ def test_it_has_no_powers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [
-    "io_uring_setup", "bpf", "keyctl", "perf_event_open", "userfaultfd", "mount", "unshare", "setns", "shmget", "mq_open",
-    "open_by_handle_at", "kexec_load", "chroot", "setxattr", "setsid", "setpgid",
+    "io_uring_setup", "bpf", "keyctl", "perf_event_open", "userfaultfd", "mount", "unshare", "setns", "shmget",
+    "mq_open", "open_by_handle_at", "kexec_load", "chroot", "setxattr", "setsid", "setpgid",
 ])
 def test_calls_that_no_training_needs_are_refused(tmp_path: Path, name: str) -> None:
     assert attempt(tmp_path / "in", ("call", name)) == [DENIED]
@@ -276,8 +273,8 @@ def on_an_old_kernel(folder: Path, mode: str) -> tuple[str, str]:
         "print(last.failure.code if last.type == 'failed' else last.type)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, ordered.model_dump_json()], check=True, timeout=120, capture_output=True, text=True,
-        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        [sys.executable, "-c", code, ordered.model_dump_json()], check=True, timeout=120, capture_output=True,
+        text=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     return done.stdout.strip(), (folder / "log").read_text()
 
