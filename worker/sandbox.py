@@ -41,6 +41,8 @@ _READABLE: Final = (
 _DEVICES: Final = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 # Drivers ask /proc and /sys for themselves, in places that differ from release to release.
 _READABLE_BY_DRIVERS: Final = ("/proc", "/sys", "/etc/nvidia", "/etc/OpenCL", "/run/nvidia-persistenced")
+# gloo asks which devices are near each other.
+_READABLE_BY_RANKS: Final = ("/sys/bus/pci", "/sys/devices", "/sys/class/net")
 _PORTS: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 _PR_CAPBSET_DROP: Final = 24
@@ -199,6 +201,8 @@ def _close_files(room: Room) -> None:
     if room.has_gpu:
         _open_devices(rules, shares_memory="," in room.device)
     if room.network != "none":
+        for path in map(Path, _READABLE_BY_RANKS):
+            rules.allow(path, landlock.READ)
         first, last = map(int, _PORTS.read_text().split())
         rules.allow_port(0, landlock.BIND_TCP)
         for port in range(first, last + 1):  # those that the kernel gives out; servers listen elsewhere
