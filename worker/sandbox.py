@@ -21,7 +21,7 @@ from worker.version import ROOT
 Mode = Literal["required", "preferred", "off"]
 
 # Where engine and fresh processes find the code: links to its packages. Beside them in a checkout there may be data.
-CODE: Final = "STILLHOUSE_CODE"
+CODE: Final = "CODE_FOLDER"
 _PACKAGES: Final = ("stillhouse", "worker")
 
 _GIB: Final = 1024**3

@@ -8,4 +8,4 @@ import worker
 
 def code_folder() -> str:
     """The folder to import from: what the sandbox names, which holds nothing else, or where this code came from."""
-    return os.environ.get("STILLHOUSE_CODE", str(Path(worker.__path__[0]).parent))
+    return os.environ.get("CODE_FOLDER", str(Path(worker.__path__[0]).parent))
