@@ -2,6 +2,7 @@
 
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -88,6 +89,10 @@ class Settings(BaseSettings):
     )
     queues: list[str] = Field(default=["cpu"], description="Devices that the worker serves: cpu, gpu.")
     engine: str = Field(default="worker.engine.pipeline", description="Module whose `run` the trainer calls.")
+    sandbox: Literal["required", "preferred", "off"] = Field(
+        default="preferred",
+        description="Sandbox of trainers (docs/security.md): all of it or no job, what the system has, or none.",
+    )
     scratch_folder: Path = Field(
         default=Path(".stillhouse/scratch"), description="Where trainers write; one folder per attempt, gone after it."
     )

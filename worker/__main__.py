@@ -1,15 +1,17 @@
 """`python -m worker`: a Celery worker whose jobs run in children of a warm forkserver.
 
-`python -m worker health` tells by its exit code whether the worker of these settings is well.
+`python -m worker health` tells by its exit code whether the worker of these settings is well, and what confines its
+trainers.
 """
 
+import logging
 import sys
 
 from app import queue
 from app.kit import logs
 from app.settings import settings
 from app.storage.stores import open_files
-from worker import celery_app, numbers, pulse, reaper, scratch, tasks
+from worker import celery_app, numbers, pulse, reaper, sandbox, scratch, tasks
 from worker.child import warm_up
 from worker.environment import allow_many_files, hide, scrub
 from worker.workshop import open_workshop
@@ -25,12 +27,14 @@ def main() -> None:
     # In this order, while there is one thread: what the forkserver and its children inherit is settled here.
     hide()
     scrub()
+    logging.getLogger("worker").info(sandbox.summary(config.sandbox))
     allow_many_files()
     warm_up(config.engine)
     shop = open_workshop(config, files)
     logs.configure(config.log_format, config.log_level, process="worker", secrets=secrets, worker=shop.name)
     stop_numbers = numbers.serve(shop.numbers, config)
     scratch.sweep(config.scratch_folder)
+    shop.cache.sweep()
     app = celery_app.make_app(config.broker_url)
     tasks.register(app, shop)
     celery_app.on_shutdown(shop.draining.set)
@@ -44,5 +48,6 @@ def main() -> None:
 
 
 if sys.argv[1:] == ["health"]:
+    print(sandbox.summary(settings().sandbox))  # noqa: T201 - what the command is asked for
     sys.exit(pulse.problem(settings()))
 main()

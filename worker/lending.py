@@ -16,7 +16,7 @@ from worker.attempt import Attempt
 from worker.lease import OUTAGES, AskedToStopError
 from worker.results import store
 from worker.scratch import GoneError
-from worker.staging import Input
+from worker.staging import Input, show
 
 _STAGING_SECONDS: Final = 60.0
 # Labelling goes on without the store rather than waiting for room on a disk.
@@ -28,9 +28,10 @@ log = logging.getLogger(__name__)
 class Lender:
     """Answers the trainer of one attempt; what it lends stays in the cache until the stack unwinds."""
 
-    def __init__(self, attempt: Attempt, held: ExitStack) -> None:
+    def __init__(self, attempt: Attempt, held: ExitStack, folder: Path | None) -> None:
         self._attempt = attempt
         self._held = held
+        self._folder = folder
 
     def answer(self, wanted: Wanted) -> Lent:
         """What is there, verified and staged, and what the trainer is to make. Raises FencedError.
@@ -73,7 +74,8 @@ class Lender:
         wanted = Input(artifact.sha256, artifact.size, partial(attempt.content, artifact))
         staged = attempt.shop.cache.staged
         try:
-            return attempt.lease.insist(lambda: self._held.enter_context(staged({key: wanted})), _STAGING_SECONDS)[key]
+            path = attempt.lease.insist(lambda: self._held.enter_context(staged({key: wanted})), _STAGING_SECONDS)[key]
+            return path if self._folder is None else attempt.lease.insist(partial(show, path, self._folder / key))
         except StagingFailedError as error:
             log.warning("job %s: a shard of soft labels is lost: %s", attempt.claim.job_id, error)
             attempt.lease.insist(lambda: self._drop(key))

@@ -14,6 +14,7 @@ from app.kit.logs import LogFormat, LogLevel
 from stillhouse.contract.events import TrainerEvent
 from stillhouse.contract.lending import Lent, Wanted
 from stillhouse.contract.status import Kind, Request
+from worker.sandbox import Mode
 
 MAX_EVENT_BYTES = 8 * 1024 * 1024
 # Of a request, or of an answer: the paths of as many shards as may be wanted at once.
@@ -58,6 +59,8 @@ class Order(BaseModel):
     device: str = Field(description="cpu, or cuda:N; several with commas between them.")
     threads: int = Field(ge=1, description="For every library that computes.")
     engine: str = Field(description="Module whose `run` is called.")
+    sandbox: Mode = Field(default="preferred", description="Whether the trainer may do without a part of its sandbox.")
+    lent: Path | None = Field(default=None, description="Where files come that the trainer asks for later.")
     code_version: str = Field(description="Digest of the supervisor's code; the trainer's must be the same.")
     orphan_seconds: float = Field(
         gt=0, description="How long the trainer may go on after its supervisor died; less than what a lease has left."

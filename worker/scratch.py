@@ -65,13 +65,22 @@ class TrainerLog:
 @contextmanager
 def attempt_folder(root: Path, name: str) -> Iterator[tuple[Path, TrainerLog]]:
     """A folder for one attempt and the log beside it; both are gone at the end."""
+    with locked_folder(root, name) as folder:
+        printed = TrainerLog(folder.with_suffix(".log"))
+        try:
+            yield folder, printed
+        finally:
+            printed.close()
+
+
+@contextmanager
+def locked_folder(root: Path, name: str) -> Iterator[Path]:
+    """A folder that no sweep takes while the `with` block lasts, or while another process holds it; gone at the end."""
     folder = (root / name).absolute()
     descriptor = _make_locked(folder)
-    printed = TrainerLog(folder.with_suffix(".log"))
     try:
-        yield folder, printed
+        yield folder
     finally:
-        printed.close()
         _await_others(descriptor, folder)
         _remove(folder)
         os.close(descriptor)

@@ -9,6 +9,8 @@ import hashlib
 import logging
 import os
 import secrets
+import shutil
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -16,8 +18,10 @@ from io import BufferedReader
 from pathlib import Path
 
 from stillhouse.contract.failures import StagingFailedError
+from worker.scratch import locked_folder, sweep
 
 _MAX_FETCHES = 3
+_LENT = "lent"
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +54,18 @@ class Cache:
         """
         with ExitStack() as held:
             yield {name: self._stage(wanted, held) for name, wanted in inputs.items()}
+
+    @contextmanager
+    def lending(self, name: str) -> Iterator[Path]:
+        """A folder for files that an attempt asks for later (`show`): its sandbox is closed before they are known."""
+        (self._folder / _LENT).mkdir(exist_ok=True, mode=0o700)
+        with locked_folder(self._folder / _LENT, name) as folder:
+            yield folder
+
+    def sweep(self) -> None:
+        """Remove what workers left that were killed."""
+        with suppress(FileNotFoundError):
+            sweep(self._folder / _LENT)
 
     def _stage(self, wanted: Input, held: ExitStack) -> Path:
         path = self._folder / wanted.sha256
@@ -99,18 +115,30 @@ class Cache:
     def _make_room(self, size: int) -> None:
         """Remove files that nobody uses, the least recently used first, until so many bytes fit."""
         files = sorted(_files(self._folder), key=lambda found: found[0].st_mtime_ns)
-        excess = sum(stat.st_size for stat, _ in files) + size - self._max_bytes
-        for stat, path in files:
+        excess = sum(status.st_size for status, _ in files) + size - self._max_bytes
+        for status, path in files:
             if excess <= 0:
                 return
             if _remove_unused(path):
-                excess -= stat.st_size
+                excess -= status.st_size
+
+
+def show(path: Path, place: Path) -> Path:
+    """Have a staged file appear at another place too, where it is read only; the place. Raises OSError."""
+    place.unlink(missing_ok=True)  # it may have been staged anew since
+    try:
+        place.hardlink_to(path)
+    except OSError:  # a disk that has no links
+        shutil.copyfile(path, place)
+    return place
 
 
 def _files(folder: Path) -> Iterator[tuple[os.stat_result, Path]]:
     for path in folder.iterdir():
         with suppress(FileNotFoundError):
-            yield path.stat(), path
+            status = path.stat()
+            if stat.S_ISREG(status.st_mode):
+                yield status, path
 
 
 def _remove_unused(path: Path) -> bool:

@@ -170,7 +170,7 @@ def _carry_out(attempt: Attempt) -> Outcome:
             order = attempt.lease.insist(lambda: _staged(attempt, stack), _STAGING_SECONDS)
             attempt.lease.check()
             child = attempt.lease.insist(lambda: _started(attempt, order), _STAGING_SECONDS)
-            return _hear_out(attempt, child, Lender(attempt, stack))
+            return _hear_out(attempt, child, Lender(attempt, stack, order.lent))
         except AskedToStopError as asked:
             return Stopped(request=asked.request)
         except OUTAGES as error:
@@ -201,6 +201,7 @@ def _staged(attempt: Attempt, stack: ExitStack) -> Order:
     with shop.db.reading() as session:
         inputs = {artifact_id: _input(attempt, session, artifact_id) for artifact_id in wanted}
     paths = stack.enter_context(shop.cache.staged(inputs))
+    lent = stack.enter_context(shop.cache.lending(attempt.folder.name))
     return Order(
         job_id=claim.job_id, kind=claim.kind, attempt=claim.attempt, owner=claim.owner, spec=claim.spec,
         scratch=attempt.folder,
@@ -208,7 +209,8 @@ def _staged(attempt: Attempt, stack: ExitStack) -> Order:
         digests={artifact_id: wanted.sha256 for artifact_id, wanted in inputs.items()},
         log=attempt.printed.path, checkpoint=paths[claim.checkpoint] if claim.checkpoint else None,
         device=attempt.device, threads=shop.num_plan_threads if claim.kind == "plan" else shop.num_threads,
-        engine=shop.settings.engine, code_version=CODE_VERSION, orphan_seconds=shop.settings.lease_seconds / 2,
+        engine=shop.settings.engine, sandbox=shop.settings.sandbox, lent=lent,
+        code_version=CODE_VERSION, orphan_seconds=shop.settings.lease_seconds / 2,
         lines=LogStyle(
             format=shop.settings.log_format, level=shop.settings.log_level, worker=shop.name,
             request_id=claim.request_id,

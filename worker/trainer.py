@@ -22,12 +22,19 @@ from typing import Protocol, cast
 
 from app.kit import logs
 from stillhouse.contract.events import LAST_WORDS, Failed, PhaseStarted, TrainerEvent
-from stillhouse.contract.failures import Failure, InternalError, OutOfMemoryError, StillhouseError
+from stillhouse.contract.failures import (
+    Failure,
+    InternalError,
+    OutOfMemoryError,
+    SandboxUnavailableError,
+    StillhouseError,
+)
 from stillhouse.contract.lending import LabelStore, Lent, Wanted
 from stillhouse.contract.spec import JobSpec
 from stillhouse.contract.status import Request
 from worker.borrowing import Borrower
 from worker.orders import Order, Word, encode_event, receive_request
+from worker.sandbox import Room, confine
 from worker.scratch import lock
 
 _OOM_SCORE = Path("/proc/self/oom_score_adj")
@@ -141,14 +148,16 @@ def main(pipe: Connection, message: bytes) -> None:
         order.lines.format, order.lines.level, process="trainer", worker=order.lines.worker,
         request_id=order.lines.request_id, job_id=order.job_id, attempt=order.attempt,
     )
-    lock(order.scratch)  # held to the end: nobody sweeps the folder when the supervisor is gone
+    held = lock(order.scratch)  # to the end: nobody sweeps the folder when the supervisor is gone
     _refuse_strange_forkserver(order)
     _limit_threads(order.threads)
     if order.kind == "plan":
         _be_the_first_to_go()
     log.info("The trainer begins.", extra={"device": order.device, "threads": order.threads})
+    missing = _confine(order, {0, 1, 2, held, pipe.fileno()})
     line = Line(pipe, order.orphan_seconds)
     try:
+        _refuse_to_do_without(order, missing)
         _train(order, line)
     except Exception as error:  # the edge of the process: whatever it was becomes the job's error
         log.exception("The trainer gave up.")
@@ -233,6 +242,23 @@ def _be_the_first_to_go() -> None:
     """Where memory runs out, the kernel ends this process before any that has trained for hours."""
     with suppress(OSError):  # not every container allows it
         _OOM_SCORE.write_text("1000", "ascii")
+
+
+def _confine(order: Order, descriptors: set[int]) -> Mapping[str, str]:
+    """What could not be put in force. Call before a second thread starts, and before a client's bytes are opened."""
+    if order.sandbox == "off":
+        return {}
+    readable = [path for path in (*order.inputs.values(), order.checkpoint, order.lent) if path is not None]
+    done = confine(Room(order.scratch, tuple(readable), order.device, descriptors))
+    if done.missing:
+        print(f"Sandbox: {done}.", file=sys.stderr)  # noqa: T201 - the attempt's log
+    return done.missing
+
+
+def _refuse_to_do_without(order: Order, missing: Mapping[str, str]) -> None:
+    if order.sandbox == "required" and missing:
+        reasons = "; ".join(f"{name} ({reason})" for name, reason in missing.items())
+        raise SandboxUnavailableError(f"The worker must confine its trainers, and cannot here. Missing: {reasons}.")
 
 
 def _failure(error: Exception) -> Failure:

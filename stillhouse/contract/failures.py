@@ -651,6 +651,15 @@ class WorkerLostError(StillhouseError):
     retryable = True
 
 
+class SandboxUnavailableError(StillhouseError):
+    """The worker must confine its trainers, and its system cannot do all of it."""
+
+    code = "sandbox_unavailable"
+    http_status = HTTPStatus.SERVICE_UNAVAILABLE
+    blame = Blame.INFRASTRUCTURE
+    retryable = True
+
+
 class StagingFailedError(StillhouseError):
     """An input could not be brought to the worker intact."""
 

@@ -18,10 +18,10 @@ from typing import Final
 import torch
 from pydantic import BaseModel
 
-import worker
 from stillhouse.contract.events import LAST_WORDS, TRAINER_EVENT, TrainerEvent
 from stillhouse.contract.spec import JobSpec
 from stillhouse.contract.status import Request
+from worker.engine.code import code_folder
 from worker.engine.preflight import check_device
 from worker.engine.tether import tethering
 
@@ -92,7 +92,7 @@ def _started(order: RankOrder) -> Iterator["subprocess.Popen[bytes]"]:
         "worker.engine.rank", str(order.scratch / ORDER),
     ]
     environment = {
-        **os.environ, **tethering(), "PYTHONPATH": str(Path(worker.__path__[0]).parent),
+        **os.environ, **tethering(), "PYTHONPATH": code_folder(),
         "OMP_NUM_THREADS": str(order.threads), "TORCHELASTIC_ERROR_FILE": "", **_ON_THIS_MACHINE,
     }
     with subprocess.Popen(command, cwd=order.scratch, env=environment, stdin=subprocess.DEVNULL) as ranks:

@@ -14,6 +14,7 @@ from stillhouse.contract.failures import MalformedOnnxError
 MAX_FIELDS = 2_000_000
 MAX_TEXT = 64 * 1024
 MAX_VALUES = 65_536
+_MOST_VALUES_PER_BYTE: Final = 2  # of four bits each
 MAX_AXES = 32
 MAX_DEPTH = 16
 
@@ -104,7 +105,10 @@ def _tensor(reader: "_Reader", span: _Span) -> tuple[str, int]:
             )
     if len(dims) > MAX_AXES or any(length < 0 or length >= 2**40 for length in dims):
         raise MalformedOnnxError(f"Weight `{name[:200]}` has an impossible shape.")
-    return name, prod(dims)
+    count = prod(dims)
+    if count > _MOST_VALUES_PER_BYTE * (span.end - span.begin):  # whoever believed it would reserve all of it
+        raise MalformedOnnxError(f"Weight `{name[:200]}` claims {count:,} values, and the file does not hold as many.")
+    return name, count
 
 
 def _check_node(reader: "_Reader", span: _Span, depth: int) -> None:

@@ -27,6 +27,7 @@ def forkserver() -> None:
     try:
         warm_up(
             "tests.fixtures.noop_engine", "tests.fixtures.hostile_engine", "tests.fixtures.labelling_engine",
+            "tests.fixtures.prying_engine",
         )
     finally:
         os.environ.clear()
@@ -47,6 +48,7 @@ def config(tmp_path: Path, any_url: str, blob_settings: dict[str, Any]) -> Setti
         grace_seconds=2.0,
         max_losses=3,
         min_free_bytes=0,
+        sandbox="required",
     )
 
 

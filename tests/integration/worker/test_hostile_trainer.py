@@ -17,9 +17,10 @@ from worker.workshop import Workshop
 
 @pytest.fixture
 def hostile_shop(shop: Workshop) -> Workshop:
-    """A worker whose engine is hostile."""
+    """A worker whose engine is hostile, and reaches what it likes: this is what holds where there is no sandbox."""
     logging.getLogger("app.doorbell").setLevel(logging.ERROR)
-    return replace(shop, settings=shop.settings.model_copy(update={"engine": "tests.fixtures.hostile_engine"}))
+    settings = shop.settings.model_copy(update={"engine": "tests.fixtures.hostile_engine", "sandbox": "off"})
+    return replace(shop, settings=settings)
 
 
 @pytest.mark.parametrize(

@@ -141,7 +141,8 @@ def school_in(shop: Workshop, desk: Desk, folder: Path) -> School:
     lesson.write_blobs(TRAIN, 96, seed=0)
     lesson.write_blobs(TEST, 40, seed=1)
     lesson.write_teacher()
-    settings = shop.settings.model_copy(update={"engine": "tests.fixtures.labelling_engine"})
+    # Its trainers are steered by files outside of their own folder.
+    settings = shop.settings.model_copy(update={"engine": "tests.fixtures.labelling_engine", "sandbox": "off"})
     return School(replace(shop, settings=settings, db=desk.db, stores=desk.stores), desk, lesson)
 
 

@@ -5,8 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,44 +12,11 @@ import pytest
 from stillhouse.contract.events import Failed, Finished, Progressed, Stopped
 from stillhouse.contract.status import Request
 from tests.fixtures.fleet import is_alive
-from tests.fixtures.jobs import raw_spec
+from tests.fixtures.orders import order, trainer, words
 from tests.fixtures.waiting import wait_until
-from worker.child import Child
-from worker.orders import Order, Word, receive_event
-from worker.version import CODE_VERSION, digest_of_code
+from worker.version import digest_of_code
 
 pytestmark = pytest.mark.usefixtures("forkserver")
-
-
-def order(folder: Path, **more: object) -> Order:
-    labels = more.pop("labels", {"noop.steps": "2000", "noop.wait": "0.02"})
-    (folder / "scratch").mkdir()
-    (folder / "log").touch()
-    return Order.model_validate({
-        "job_id": "job_1", "attempt": 1, "owner": "ann", "spec": raw_spec("art_" + "0" * 20, labels=labels),
-        "inputs": {}, "digests": {},
-        "scratch": folder / "scratch", "log": folder / "log", "checkpoint": None, "device": "cpu", "threads": 1,
-        "engine": "tests.fixtures.noop_engine", "code_version": CODE_VERSION, "orphan_seconds": 5.0, **more,
-    })
-
-
-@contextmanager
-def trainer(ordered: Order) -> Iterator[Child]:
-    child = Child(ordered)
-    try:
-        yield child
-    finally:
-        child.end()
-        child.close()
-
-
-def words(child: Child) -> Iterator[Word]:
-    """Whatever it says until it ends."""
-    try:
-        while child.has_word():
-            yield receive_event(child.pipe)
-    except EOFError:
-        return
 
 
 def test_a_trainer_leads_a_group_of_its_own_and_dies_of_signals(tmp_path: Path) -> None:

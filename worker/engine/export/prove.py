@@ -14,10 +14,10 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor, nn
 
-import worker
 from stillhouse.contract.failures import ExportMismatchError
 from stillhouse.contract.report import Parity
 from stillhouse.models.preprocessing import Preprocessing
+from worker.engine.code import code_folder
 
 MODULE: Final = "worker.engine.export.parity"
 SAMPLES: Final = "samples.safetensors"
@@ -131,7 +131,7 @@ def _scrubbed(work: Path) -> Mapping[str, str]:
     return kept | {
         "HOME": str(work),
         "TMPDIR": str(work),
-        "PYTHONPATH": str(Path(worker.__path__[0]).parent),
+        "PYTHONPATH": code_folder(),
         "OMP_NUM_THREADS": str(torch.get_num_threads()),
         "OMP_WAIT_POLICY": "passive",
         "CUDA_VISIBLE_DEVICES": "",
