@@ -46,7 +46,9 @@ class WebhookMessage(Resource):
 
     type: WebhookEvent | str = Field(union_mode="left_to_right")
     timestamp: datetime = Field(description="When it happened, not when it was sent.")
-    data: JobNews | dict[str, Any] = Field(description="The job; of a test only the webhook's id.")
+    data: JobNews | dict[str, Any] = Field(
+        union_mode="left_to_right", description="The job; of a test only the webhook's id."
+    )
 
 
 class Webhook(Resource):

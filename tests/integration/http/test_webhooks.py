@@ -186,7 +186,8 @@ def test_another_owners_webhook_is_not_there(sending: Service, receiver: Scripte
 )
 def test_a_url_that_leads_inside_is_refused(service: Service, url: str) -> None:
     refused = service.client.post("/webhooks", json={"url": url})
-    assert (refused.status_code, refused.json()["code"], refused.json()["param"]) == (422, "webhook_url_refused", "/url")
+    problem = refused.json()
+    assert (refused.status_code, problem["code"], problem["param"]) == (422, "webhook_url_refused", "/url")
     made = service.client.post("/webhooks", json={"url": "https://example.com/"}).json()
     changed = service.client.patch(f"/webhooks/{made['id']}", json={"url": url})
     assert changed.json()["code"] == "webhook_url_refused"

@@ -25,7 +25,7 @@ def webhook(db: Database, *events: WebhookEvent, owner: str = "ann") -> WebhookR
         return service.create(session, owner=owner, url="https://a.example/", events=events, name=None)
 
 
-def tested(db: Database, webhook_id: str) -> str:
+def a_test(db: Database, webhook_id: str) -> str:
     with db.writing() as session:
         return service.test(session, "ann", webhook_id).id
 
@@ -175,7 +175,7 @@ def test_a_receiver_that_asks_for_a_pause_gets_it(desk: Desk) -> None:
 
 def test_a_test_is_tried_once_and_blames_nobody(desk: Desk) -> None:
     hook = webhook(desk.db, WebhookEvent.JOB_FAILED)
-    delivery_id = tested(desk.db, hook.id)
+    delivery_id = a_test(desk.db, hook.id)
     delivery.record(desk.db, claimed(desk.db), BAD, 0.1)
     assert row(desk.db, delivery_id).status == "failed"
     with desk.db.reading() as session:
@@ -184,7 +184,7 @@ def test_a_test_is_tried_once_and_blames_nobody(desk: Desk) -> None:
 
 def test_a_receiver_that_is_gone_is_sent_nothing_more(desk: Desk) -> None:
     hook = announced(desk)
-    waiting = tested(desk.db, hook.id)
+    waiting = a_test(desk.db, hook.id)
     delivery.record(desk.db, claimed(desk.db), GONE, 0.1)
     with desk.db.reading() as session:
         told = service.find(session, "ann", hook.id)
@@ -226,7 +226,7 @@ def test_a_webhook_that_is_disabled_meanwhile_is_sent_nothing(desk: Desk) -> Non
 
 def test_old_deliveries_and_secrets_are_forgotten_and_waiting_ones_kept(desk: Desk) -> None:
     hook = webhook(desk.db)
-    old, waiting, new = (tested(desk.db, hook.id) for _ in range(3))
+    old, waiting, new = (a_test(desk.db, hook.id) for _ in range(3))
     delivery.record(desk.db, claimed(desk.db), BAD, 0.1)
     let(desk.db, old, created_at=now(-31 * DAY), status="failed")
     let(desk.db, waiting, created_at=now(-31 * DAY), status="pending")
