@@ -43,8 +43,9 @@ class Webhooks:
 
     def rotate(self, webhook_id: str, *, overlap_hours: float = 24.0) -> CreatedWebhook:
         """A new secret, told this once; for so long deliveries are signed with the old one too."""
-        path = f"/webhooks/{webhook_id}/rotate?overlap_hours={overlap_hours:g}"
-        return parsed(CreatedWebhook, self._connection.request("POST", path, repeatable=False))
+        params = {"overlap_hours": f"{overlap_hours:g}"}
+        path = f"/webhooks/{webhook_id}/rotate"
+        return parsed(CreatedWebhook, self._connection.request("POST", path, params=params, repeatable=False))
 
     def test(self, webhook_id: str) -> Delivery:
         """Send a test event."""

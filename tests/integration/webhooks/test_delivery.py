@@ -1,5 +1,6 @@
 """From a status to an end: written down with it, sent at least once, tried again by the database's clock."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import pytest
@@ -16,6 +17,7 @@ from stillhouse.contract.failures import DivergedError
 from stillhouse.contract.status import Request, Status
 from stillhouse.contract.webhooks import WebhookEvent, WebhookMessage
 from tests.fixtures.jobs import Desk
+from tests.fixtures.waiting import wait_until, waits_for_lock
 
 GOOD, BAD, GONE = Answer("delivered", 200), Answer("refused", 500), Answer("refused", 410)
 
@@ -246,3 +248,24 @@ def test_deleting_a_webhook_deletes_what_was_sent_and_the_sender_is_told(desk: D
         service.remove(session, "ann", hook.id)
     assert not delivery.record(desk.db, being_sent, GOOD, 0.1)
     assert written(desk.db, hook.id) == []
+
+
+def test_two_senders_never_claim_the_same(postgres_desk: Desk) -> None:
+    """On PostgreSQL, where writers do not queue up: what one has locked, another passes over."""
+    announced(postgres_desk)
+    with postgres_desk.db.writing() as session:
+        assert session.scalars(queries.due_for_change([])).one_or_none() is not None
+        assert delivery.claim(postgres_desk.db) is None
+    assert delivery.claim(postgres_desk.db) is not None
+
+
+def test_a_job_ends_also_while_its_webhook_is_being_deleted(postgres_desk: Desk) -> None:
+    hook = webhook(postgres_desk.db)
+    job_id = postgres_desk.submit()
+    with ThreadPoolExecutor(1) as pool:
+        with postgres_desk.db.writing() as session:
+            service.remove(session, "ann", hook.id)
+            session.flush()
+            ending = pool.submit(postgres_desk.cancel, job_id)
+            wait_until(lambda: waits_for_lock(postgres_desk.db), 60)
+        assert ending.result(60) is Status.CANCELLED
