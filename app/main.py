@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 
 from fastapi import FastAPI
@@ -29,6 +29,9 @@ from app.recipes.endpoints import router as recipes
 from app.settings import Settings
 from app.storage.stores import open_stores
 from app.storage.watched import watched
+from app.webhooks.courier import delivering
+from app.webhooks.endpoints import router as webhooks
+from app.webhooks.sending import Sender
 from stillhouse import __version__
 from stillhouse.contract.failures import ForbiddenOriginError
 
@@ -40,7 +43,7 @@ def create_app(settings: Settings) -> FastAPI:
         title="Stillhouse", version=__version__, lifespan=_lifespan, redirect_slashes=False, redoc_url=None,
     )
     app.state.parts = parts
-    routers = (jobs, plans, recipes, artifacts, keys, service)
+    routers = (jobs, plans, recipes, artifacts, webhooks, keys, service)
     for router in routers:
         app.include_router(router)
     problems.install(app, [route for router in routers for route in router.routes if isinstance(route, APIRoute)])
@@ -68,16 +71,28 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     parts: Parts = app.state.parts
     with parts.db.writing() as session:
         bootstrap.ensure(session, parts.settings)
-    listening = asyncio.create_task(listen(parts.settings.broker_url, parts.watching.ring))
-    try:
+    sender = Sender(allow_private=parts.settings.webhook_allow_private)
+    async with contextlib.AsyncExitStack() as stack:
+        stack.callback(parts.db.dispose)
+        stack.callback(parts.stores.close)
+        stack.callback(parts.announcer.close)
+        ring = await stack.enter_async_context(
+            delivering(parts.db, sender, keep_days=parts.settings.webhook_log_days)
+        )
+        hear = partial(_hear, parts.watching, ring)
+        stack.push_async_callback(_end, asyncio.create_task(listen(parts.settings.broker_url, hear)))
         yield
-    finally:
-        listening.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await listening
-        parts.announcer.close()
-        parts.stores.close()
-        parts.db.dispose()
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+def _hear(watching: Watching, ring: Callable[[], None], job_id: str) -> None:
+    watching.ring(job_id)
+    ring()
 
 
 def _refuse(scope: Scope) -> ASGIApp:

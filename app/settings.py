@@ -73,6 +73,11 @@ class Settings(BaseSettings):
     )
     idempotency_hours: float = Field(default=24.0, description="How long an Idempotency-Key is remembered.")
     plan_hours: float = Field(default=24.0, description="How long a plan is kept.")
+    webhook_log_days: float = Field(default=30.0, gt=0, description="How long deliveries of webhooks are kept.")
+    webhook_allow_private: bool = Field(
+        default=False,
+        description="Let webhooks be sent to private and loopback addresses, to loopback without TLS too.",
+    )
     stalled_seconds: float = Field(default=60.0, description="Silence after which a running job is told as stalled.")
 
     # The worker

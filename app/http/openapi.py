@@ -8,10 +8,12 @@ from pydantic import BaseModel
 
 from app.http.problems import MEDIA_TYPE
 from app.keys.schemas import NewKey, Rotation
+from app.webhooks.schemas import NewWebhook, WebhookChange
 from stillhouse.contract.events import RecordedEvent
 from stillhouse.contract.resources import Problem
 from stillhouse.contract.spec import JobSpec
 from stillhouse.contract.status import ACTIONS, TRANSITIONS
+from stillhouse.contract.webhooks import WebhookMessage
 
 _DESCRIPTION = """
 Compress models by knowledge distillation: upload a teacher and data, submit a job, watch it, download the student.
@@ -36,7 +38,9 @@ def install(app: FastAPI) -> None:
 def _document(app: FastAPI) -> dict[str, Any]:
     document = get_openapi(title=app.title, version=app.version, description=_DESCRIPTION, routes=app.routes)
     schemas = document["components"]["schemas"]
-    models: tuple[type[BaseModel], ...] = (JobSpec, NewKey, Problem, RecordedEvent, Rotation)
+    models: tuple[type[BaseModel], ...] = (
+        JobSpec, NewKey, NewWebhook, Problem, RecordedEvent, Rotation, WebhookChange, WebhookMessage,
+    )
     for model in models:
         schema = model.model_json_schema(ref_template=_REF, mode="validation")
         schemas.update({**schema.pop("$defs", {}), model.__name__: schema})

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from app.artifacts.service import discard_leftovers
 from app.jobs.models import JobAttemptRow, JobEventRow, JobRow
 from app.kit.clock import now
+from app.webhooks import outbox
 from stillhouse.contract.events import Event, StatusChanged
 from stillhouse.contract.status import LEASED, TERMINAL, Status, sources
 
@@ -60,6 +61,7 @@ def change_status(
         _end_attempt(session, changed, outcome or following)
     if following in TERMINAL:
         discard_leftovers(session, changed.id)
+    outbox.announce(session, changed, changed.last_event_at)
     return changed
 
 

@@ -9,6 +9,7 @@ from stillhouse import __version__
 from stillhouse.cli import artifacts, jobs, planning, predicting, recipes, serving
 from stillhouse.cli.exits import EPILOG, told_plainly
 from stillhouse.cli.keys import keys
+from stillhouse.cli.webhooks import webhooks
 
 
 class Commands(TyperGroup):
@@ -52,4 +53,5 @@ app.command(rich_help_panel=_JOBS)(jobs.report)
 app.command(rich_help_panel=_JOBS)(jobs.logs)
 app.command(rich_help_panel=_STORED)(artifacts.upload)
 app.command(rich_help_panel=_STORED)(artifacts.artifacts)
+app.add_typer(webhooks, name="webhooks", rich_help_panel=_STORED)
 app.add_typer(keys, name="keys", rich_help_panel=_STORED)

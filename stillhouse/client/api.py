@@ -11,11 +11,12 @@ from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel
 
-from stillhouse.client.connection import Connection, Params, parsed
+from stillhouse.client.connection import Connection, Params, pages, parsed
 from stillhouse.client.errors import StillhouseClientError, error_of_failure
 from stillhouse.client.formats import guess_format, guess_kind
 from stillhouse.client.handle import JobHandle
 from stillhouse.client.transfer import ProgressCallback, download, upload
+from stillhouse.client.webhooks import Webhooks
 from stillhouse.contract.plan import Plan
 from stillhouse.contract.resources import (
     ApiKey,
@@ -24,7 +25,6 @@ from stillhouse.contract.resources import (
     Job,
     KeyLimits,
     ListedRecipe,
-    Page,
     Planning,
     Resource,
     Scope,
@@ -64,6 +64,11 @@ class Client:
     def url(self) -> str:
         """Address of the service."""
         return self._connection.url
+
+    @property
+    def webhooks(self) -> Webhooks:
+        """Receivers of events of this owner's jobs."""
+        return Webhooks(self._connection)
 
     def close(self) -> None:
         """Close the sockets."""
@@ -182,13 +187,7 @@ class Client:
         self._connection.request("DELETE", f"/keys/{key_id}")
 
     def _pages(self, model: type[Item], path: str, params: Params) -> Iterator[Item]:
-        cursor: str | None = None
-        while True:
-            page = self._connection.read(Page[model], path, {**params, "cursor": cursor})  # type: ignore[valid-type]
-            yield from page.data
-            cursor = page.next_cursor
-            if not page.has_more or cursor is None:
-                return
+        return pages(self._connection, model, path, params)
 
 
 def _body(spec: JobSpec | Mapping[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from stillhouse.client.errors import (
     UnexpectedAnswerError,
     error_of,
 )
+from stillhouse.contract.resources import Page
 
 # Seconds. Reading is long because the service may be writing a large upload to disk before it answers.
 TIMEOUT = httpx.Timeout(connect=5.0, read=120.0, write=60.0, pool=60.0)
@@ -131,6 +132,17 @@ def _told_as_unexpected(name: str, response: httpx.Response) -> Iterator[None]:
             f"{response.request.url} answered something that is not {name}; is this a Stillhouse service "
             f"of a version near to this client's? ({error.error_count()} fields do not fit)"
         ) from error
+
+
+def pages(connection: Connection, model: type[Model], path: str, params: Params) -> Iterator[Model]:
+    """Every item of a list, page by page."""
+    cursor: str | None = None
+    while True:
+        page = connection.read(Page[model], path, {**params, "cursor": cursor})  # type: ignore[valid-type]
+        yield from page.data
+        cursor = page.next_cursor
+        if not page.has_more or cursor is None:
+            return
 
 
 def given(params: Params | None) -> dict[str, str | int | list[str]]:

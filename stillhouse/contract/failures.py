@@ -265,6 +265,26 @@ class UnavailableError(StillhouseError):
     retryable = True
 
 
+class WebhookUrlRefusedError(StillhouseError):
+    """Webhooks are sent over https, to addresses on the internet; this URL is not one of these."""
+
+    code = "webhook_url_refused"
+
+
+class TooManyWebhooksError(StillhouseError):
+    """The owner has as many webhooks as there may be; delete one first."""
+
+    code = "too_many_webhooks"
+    http_status = HTTPStatus.CONFLICT
+
+
+class WebhookDisabledError(StillhouseError):
+    """Nothing is sent to a webhook that is disabled; enable it first."""
+
+    code = "webhook_disabled"
+    http_status = HTTPStatus.CONFLICT
+
+
 # Told by the API: artifacts
 
 
