@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from app.artifacts import service
-from app.artifacts.inspection import guess_format, inspect
+from app.artifacts.keeping import FAILURES, Wanted, check_format, keep
 from app.artifacts.models import ArtifactRow
 from app.artifacts.schemas import artifact_resource
 from app.artifacts.service import Intake
@@ -22,30 +22,14 @@ from app.http.parts import Parts, PartsOf
 from app.http.problems import declared
 from app.soft_labels.service import usage
 from stillhouse.contract.failures import (
-    ArchiveTooLargeError,
     ArtifactInUseError,
-    DigestMismatchError,
-    EmptyDataError,
-    EmptyUploadError,
     InvalidCursorError,
     InvalidRequestError,
-    MalformedArchiveError,
-    MalformedCsvError,
-    MalformedDatasetError,
-    MalformedIdxError,
-    MalformedNpzError,
-    MalformedOnnxError,
-    MalformedParquetError,
-    MalformedPytorchError,
-    MalformedSafetensorsError,
     NotFoundError,
-    PickleRefusedError,
     RangeNotSatisfiableError,
-    StorageFullError,
     UnauthenticatedError,
     UnavailableError,
     UnknownContentError,
-    UnsafeArchiveError,
     UploadIncompleteError,
     UploadTooLargeError,
 )
@@ -53,10 +37,6 @@ from stillhouse.contract.resources import Artifact, ArtifactKind, Page, UploadFo
 
 router = APIRouter(tags=["artifacts"])
 
-_FORMATS: dict[UploadKind, tuple[UploadFormat, ...]] = {
-    "teacher": ("safetensors", "pytorch", "onnx"),
-    "data": ("idx", "npz", "parquet", "images", "hugging_face", "csv"),
-}
 _RAW_BODY = {
     "requestBody": {
         "required": True, "description": "The file's bytes.",
@@ -84,10 +64,7 @@ Sha256Of = Annotated[
 @router.post(
     "/artifacts", status_code=201, openapi_extra=_RAW_BODY,
     responses=declared(
-        UnauthenticatedError, InvalidRequestError, EmptyUploadError, UploadTooLargeError, UploadIncompleteError,
-        DigestMismatchError, StorageFullError, MalformedSafetensorsError, MalformedPytorchError, MalformedIdxError,
-        MalformedNpzError, MalformedOnnxError, MalformedParquetError, MalformedCsvError, MalformedArchiveError,
-        UnsafeArchiveError, ArchiveTooLargeError, MalformedDatasetError, PickleRefusedError, EmptyDataError,
+        UnauthenticatedError, InvalidRequestError, UploadTooLargeError, UploadIncompleteError, *FAILURES,
         UnavailableError, UnknownContentError,
     ),
 )
@@ -96,30 +73,25 @@ async def upload(
     format: FormatOf = None, name: NameOf = "unnamed", sha256: Sha256Of = None,  # noqa: A002 - as the column
 ) -> Artifact:
     """Upload a file as the raw body of the request. Its header is inspected; what is refused leaves nothing behind."""
-    if format is not None and format not in _FORMATS[kind]:
-        raise InvalidRequestError(f"A {kind} comes as {' or '.join(_FORMATS[kind])}, not {format}.", param="format")
+    wanted = Wanted(kind, name, format, sha256)
+    check_format(wanted)
     if sha256 is not None and declared_length(request) == 0:
         row = await run_in_threadpool(partial(
             service.store_again, parts.db, parts.stores, owner=caller.owner, sha256=sha256, kind=kind, name=name,
             format=format,
         ))
     else:
-        row = await _receive(request, parts, caller.owner, kind=kind, upload_format=format, name=name, sha256=sha256)
+        row = await _receive(request, parts, caller.owner, wanted)
     response.headers["Location"] = f"/artifacts/{row.id}"
     return artifact_resource(row)
 
 
-async def _receive(
-    request: Request, parts: Parts, owner: str, *, kind: UploadKind, upload_format: UploadFormat | None, name: str,
-    sha256: str | None,
-) -> ArtifactRow:
+async def _receive(request: Request, parts: Parts, owner: str, wanted: Wanted) -> ArtifactRow:
     limit = parts.settings.max_upload_bytes
     refuse_early(request, limit, UploadTooLargeError)
     async with _intake(parts, owner) as intake:
         await pour(request, intake.write, limit, UploadTooLargeError)
-        return await run_in_threadpool(
-            partial(_keep, intake, kind=kind, upload_format=upload_format, name=name, sha256=sha256)
-        )
+        return await run_in_threadpool(keep, intake, wanted)
 
 
 @asynccontextmanager
@@ -131,19 +103,6 @@ async def _intake(parts: Parts, owner: str) -> AsyncIterator[Intake]:
     finally:
         with anyio.CancelScope(shield=True):
             await run_in_threadpool(intake.__exit__)
-
-
-def _keep(
-    intake: Intake, *, kind: UploadKind, upload_format: UploadFormat | None, name: str, sha256: str | None
-) -> ArtifactRow:
-    if intake.size == 0:
-        raise EmptyUploadError
-    if sha256 is not None and sha256.lower() != intake.sha256:
-        raise DigestMismatchError(param="sha256")
-    with intake.reopen() as file:
-        found = upload_format or guess_format(file, kind)
-        facts = inspect(file, intake.size, found)
-    return intake.finish(kind=kind, name=name, format=found, facts=facts.as_json())
 
 
 @router.get("/artifacts", responses=declared(UnauthenticatedError, InvalidRequestError, InvalidCursorError))

@@ -5,13 +5,13 @@ artifact makes them loose again. `sweep` deletes what is loose for good, also af
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Self
 
+from sqlalchemy import Select, insert, select, update
 from sqlalchemy import delete as delete_rows
-from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
 from app.artifacts import queries
@@ -51,7 +51,7 @@ class Intake:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            _announce(self._db, self._id, self._store.name)
+            announce(self._db, self._id, self._store.name)
             stack.callback(self._drop_unless_kept)
             self._writer = stack.enter_context(self._store.writer(self._id))
             self._cleanup = stack.pop_all()
@@ -78,10 +78,12 @@ class Intake:
     def finish(
         self, *, kind: ArtifactKind, name: str, format: str,  # noqa: A002 - as the column
         facts: Mapping[str, Any] | None = None, job_id: str | None = None, sha256: str | None = None,
+        also: Callable[[Session, ArtifactRow], None] | None = None,
     ) -> ArtifactRow:
         """Keep the file as an artifact; the bytes are kept once if the owner has them already.
 
-        Raises EmptyUploadError, DigestMismatchError when `sha256` is not what arrived, StorageFullError.
+        `also` works in the same transaction. Raises EmptyUploadError, DigestMismatchError when `sha256` is not what
+        arrived, StorageFullError, and what `also` raises.
         """
         if not self.size:
             raise EmptyUploadError
@@ -95,6 +97,9 @@ class Intake:
                 facts=dict(facts or {}), job_id=job_id,
             )
             session.add(artifact)
+            if also is not None:
+                session.flush()
+                also(session, artifact)
         self._is_kept = blob.id == self._id
         return artifact
 
@@ -110,13 +115,12 @@ class Intake:
                 index_elements=[BlobRow.owner, BlobRow.sha256, BlobRow.store]
             ).returning(BlobRow)).one_or_none()
             if made is not None:
-                _settle(session, made)
+                settle(session, made.id)
                 return made
 
     def _drop_unless_kept(self) -> None:
         if not self._is_kept:
-            self._store.delete(self._id)
-            _forget(self._db, [self._id])
+            drop_loose(self._db, self._store, self._id, holder=select(BlobRow.id).where(BlobRow.id == self._id))
 
 
 def store_file(
@@ -223,22 +227,35 @@ def sweep(db: Database, stores: Stores) -> int:
     return len(found)
 
 
-def _announce(db: Database, blob_id: str, store: str) -> None:
+def announce(db: Database, blob_id: str, store: str) -> None:
+    """Say that bytes are about to be written under this key."""
     with db.writing() as session:
         session.execute(
             insert(LooseBlobRow).values(id=blob_id, store=store, kept_until=now(WRITING_SECONDS))
         )
 
 
-def _settle(session: Session, blob: BlobRow) -> None:
-    """The blob is held from now on. Raises UploadIncompleteError when it was given up meanwhile."""
+def settle(session: Session, blob_id: str) -> None:
+    """The bytes are held by a row from now on. Raises UploadIncompleteError when they were given up meanwhile."""
     settled = session.scalars(
         delete_rows(LooseBlobRow)
-        .where(LooseBlobRow.id == blob.id, LooseBlobRow.kept_until.is_not(None))
+        .where(LooseBlobRow.id == blob_id, LooseBlobRow.kept_until.is_not(None))
         .returning(LooseBlobRow.id)
     ).one_or_none()
     if settled is None:
         raise UploadIncompleteError("The upload took too long and was given up; send it again.")
+
+
+def drop_loose(db: Database, store: BlobStore, blob_id: str, *, holder: Select[str]) -> None:
+    """Delete announced bytes, unless a row has come to hold them: a commit may have worked whose answer was lost."""
+    with db.writing() as session:
+        is_doomed = session.scalars(
+            update(LooseBlobRow).where(LooseBlobRow.id == blob_id).values(kept_until=None).returning(LooseBlobRow.id)
+        ).one_or_none()
+        if is_doomed is None and session.scalars(holder).first() is not None:
+            return
+    store.delete(blob_id)
+    _forget(db, [blob_id])
 
 
 def _forget(db: Database, blob_ids: Sequence[str]) -> None:
