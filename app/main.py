@@ -25,6 +25,8 @@ from app.plans.endpoints import router as plans
 from app.recipes.endpoints import router as recipes
 from app.settings import Settings
 from app.storage.stores import open_stores
+from app.uploads.endpoints import router as uploads
+from app.uploads.protocol import Tus
 from stillhouse import __version__
 from stillhouse.contract.failures import ForbiddenOriginError
 
@@ -36,12 +38,13 @@ def create_app(settings: Settings) -> FastAPI:
         title="Stillhouse", version=__version__, lifespan=_lifespan, redirect_slashes=False, redoc_url=None,
     )
     app.state.parts = parts
-    routers = (jobs, plans, recipes, artifacts, keys, service)
+    routers = (jobs, plans, recipes, artifacts, uploads, keys, service)
     for router in routers:
         app.include_router(router)
     problems.install(app, [route for router in routers for route in router.routes if isinstance(route, APIRoute)])
     openapi.install(app)
     # The last one added is the outermost.
+    app.add_middleware(Tus)
     app.add_middleware(Doorman, allowed_hosts=settings.allowed_hosts, refuse=_refuse)
     app.add_middleware(Naming, observe=parts.numbers.observe)
     return app

@@ -38,6 +38,9 @@ class Settings(BaseSettings):
     max_spec_bytes: int = Field(default=MIB, description="Largest job spec that is read.")
     max_upload_bytes: int = Field(default=50 * GIB, description="Largest upload that is taken.")
     min_free_bytes: int = Field(default=256 * MIB, description="Room on disk that an upload must leave.")
+    upload_hours: float = Field(
+        default=24.0, gt=0, description="How long an unfinished resumable upload is kept after its last byte."
+    )
     idempotency_hours: float = Field(default=24.0, description="How long an Idempotency-Key is remembered.")
     plan_hours: float = Field(default=24.0, description="How long a plan is kept.")
     stalled_seconds: float = Field(default=60.0, description="Silence after which a running job is told as stalled.")

@@ -10,7 +10,8 @@ import app.idempotency.models
 import app.jobs.models
 import app.keys.models
 import app.soft_labels.models
-import app.storage.models  # noqa: F401 - the tables become known by importing them
+import app.storage.models
+import app.uploads.models  # noqa: F401 - the tables become known by importing them
 from app.kit.database import Base, Database
 from app.settings import settings
 

@@ -4,7 +4,7 @@ import secrets
 from typing import Literal
 
 ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
-Prefix = Literal["job", "plan", "art", "key", "blob"]
+Prefix = Literal["job", "plan", "art", "key", "blob", "upl"]
 
 
 def new_id(prefix: Prefix) -> str:
