@@ -43,6 +43,15 @@ class Settings(BaseSettings):
     )
     idempotency_hours: float = Field(default=24.0, description="How long an Idempotency-Key is remembered.")
     plan_hours: float = Field(default=24.0, description="How long a plan is kept.")
+    artifact_days: float | None = Field(
+        default=None, gt=0,
+        description="How long teachers, data and results are kept after their last use; for ever when left out.",
+    )
+    history_days: float | None = Field(
+        default=30.0, gt=0,
+        description="How long after its end a job keeps every line of progress and every point of its metrics.",
+    )
+    retention_seconds: float = Field(default=600.0, description="Time between two rounds of retention.")
     stalled_seconds: float = Field(default=60.0, description="Silence after which a running job is told as stalled.")
 
     # The worker

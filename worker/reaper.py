@@ -6,6 +6,7 @@ import threading
 from app import queue
 from app.artifacts import service as artifacts
 from app.jobs import life
+from app.retention import service as retention
 from app.soft_labels import service as soft_labels
 from stillhouse.contract.status import Kind
 from worker import pulse
@@ -61,6 +62,12 @@ def evict(shop: Workshop) -> None:
         log.info("soft labels: %d dropped", dropped)
 
 
+def keep_house(shop: Workshop) -> None:
+    """Drop what has been kept for long enough. One worker at a time does, when it is due."""
+    for what, num in retention.run(shop.db, shop.settings).items():
+        log.info("retention: %s: %d", what, num)
+
+
 def _rounds(shop: Workshop) -> None:
     pause = 0.0
     while not shop.draining.wait(pause):
@@ -69,6 +76,7 @@ def _rounds(shop: Workshop) -> None:
             ring_again(shop)
             forget_plans(shop)
             evict(shop)
+            keep_house(shop)
             artifacts.sweep(shop.db, shop.stores)
             pulse.beat(shop.settings)
             pause = shop.settings.reap_seconds

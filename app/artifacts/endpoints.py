@@ -135,6 +135,7 @@ def download(request: Request, caller: CallerOf, parts: PartsOf, artifact_id: st
     """Download the file. Range, If-Range and If-None-Match work as in RFC 9110; the ETag is the sha256."""
     with parts.db.reading() as session:
         row = service.find(session, caller.owner, artifact_id)
+    service.note_use(parts.db, row)
     return serve(request, stored_content(parts, row, row.name))
 
 

@@ -7,6 +7,7 @@ artifact makes them loose again. `sweep` deletes what is loose for good, also af
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Self
 
@@ -174,6 +175,14 @@ def content(stores: Stores, artifact: ArtifactRow, start: int = 0, end: int | No
     """The file's bytes from `start` to `end` (exclusive), in blocks of at most 1 MiB."""
     stop = artifact.size if end is None else min(end, artifact.size)
     return stores.named(artifact.blob.store).read(artifact.blob_id, start, stop)
+
+
+def note_use(db: Database, artifact: ArtifactRow) -> None:
+    """Remember that the artifact was downloaded; written at most once an hour."""
+    if artifact.last_used_at is not None and datetime.now(UTC) - artifact.last_used_at < timedelta(hours=1):
+        return
+    with db.writing() as session:
+        session.execute(update(ArtifactRow).where(ArtifactRow.id == artifact.id).values(last_used_at=now()))
 
 
 def delete(db: Database, stores: Stores, *, owner: str, artifact_id: str) -> None:

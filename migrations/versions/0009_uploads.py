@@ -46,8 +46,20 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("upload_id", "start", name=op.f("pk_upload_parts")),
     )
     op.create_index(op.f("ix_upload_parts_blob_id"), "upload_parts", ["blob_id"], unique=True)
+    op.create_table(
+        "chores",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("due_at", TIME, nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_chores")),
+    )
+    # Nullable, without a default: the release before writes neither.
+    op.add_column("artifacts", sa.Column("last_used_at", TIME))
+    op.add_column("jobs", sa.Column("thinned_at", TIME))
 
 
 def downgrade() -> None:
+    op.drop_column("jobs", "thinned_at")
+    op.drop_column("artifacts", "last_used_at")
+    op.drop_table("chores")
     op.drop_table("upload_parts")
     op.drop_table("uploads")
