@@ -477,7 +477,7 @@ def test_a_foreign_client_uploads(service: Service, foreign: TusClient, with_che
         upload_checksum=with_checksums,
     )
     uploader.upload()
-    shown = Upload.model_validate(service.client.get(uploader.url).json())
+    shown = Upload.model_validate(service.client.get(str(uploader.url)).json())
     assert (shown.status, shown.name) == ("finished", "x.idx")
     assert service.client.get(f"/artifacts/{shown.artifact_id}/content").content == CONTENT
 
