@@ -29,6 +29,8 @@ from app.recipes.endpoints import router as recipes
 from app.settings import Settings
 from app.storage.stores import open_stores
 from app.storage.watched import watched
+from app.uploads.endpoints import router as uploads
+from app.uploads.protocol import Tus
 from app.webhooks.courier import delivering
 from app.webhooks.endpoints import router as webhooks
 from app.webhooks.sending import Sender
@@ -43,13 +45,14 @@ def create_app(settings: Settings) -> FastAPI:
         title="Stillhouse", version=__version__, lifespan=_lifespan, redirect_slashes=False, redoc_url=None,
     )
     app.state.parts = parts
-    routers = (jobs, plans, recipes, artifacts, webhooks, keys, service)
+    routers = (jobs, plans, recipes, artifacts, uploads, webhooks, keys, service)
     for router in routers:
         app.include_router(router)
     problems.install(app, [route for router in routers for route in router.routes if isinstance(route, APIRoute)])
     openapi.install(app)
     # The last one added is the outermost.
     app.add_middleware(Patience, seconds=settings.client_seconds)
+    app.add_middleware(Tus)
     app.add_middleware(Doorman, allowed_hosts=settings.allowed_hosts, refuse=_refuse)
     app.add_middleware(Naming, observe=parts.numbers.observe)
     return app

@@ -71,8 +71,20 @@ class Settings(BaseSettings):
     max_running_jobs: int = Field(
         default=0, ge=0, description="Most jobs of an owner that run at a time (API and workers alike); 0: any."
     )
+    upload_hours: float = Field(
+        default=24.0, gt=0, description="How long an unfinished resumable upload is kept after its last byte."
+    )
     idempotency_hours: float = Field(default=24.0, description="How long an Idempotency-Key is remembered.")
     plan_hours: float = Field(default=24.0, description="How long a plan is kept.")
+    artifact_days: float | None = Field(
+        default=None, gt=0,
+        description="How long teachers, data and results are kept after their last use; for ever when left out.",
+    )
+    history_days: float | None = Field(
+        default=30.0, gt=0,
+        description="How long after its end a job keeps every line of progress and every point of its metrics.",
+    )
+    retention_seconds: float = Field(default=600.0, description="Time between two rounds of retention.")
     webhook_log_days: float = Field(default=30.0, gt=0, description="How long deliveries of webhooks are kept.")
     webhook_allow_private: bool = Field(
         default=False,

@@ -9,8 +9,10 @@ import app.artifacts.models
 import app.idempotency.models
 import app.jobs.models
 import app.keys.models
+import app.retention.models
 import app.soft_labels.models
 import app.storage.models
+import app.uploads.models
 import app.webhooks.models  # noqa: F401 - the tables become known by importing them
 from app.kit.database import Base, Database
 from app.settings import settings

@@ -7,6 +7,7 @@ import time
 from app import queue
 from app.artifacts import service as artifacts
 from app.jobs import life
+from app.retention import service as retention
 from app.soft_labels import service as soft_labels
 from stillhouse.contract.status import Kind
 from worker import pulse
@@ -74,6 +75,12 @@ def drop_unfinished(shop: Workshop) -> None:
         log.info("blob store: %d unfinished uploads dropped", num_dropped)
 
 
+def keep_house(shop: Workshop) -> None:
+    """Drop what has been kept for long enough. One worker at a time does, when it is due."""
+    for what, num in retention.run(shop.db, shop.settings).items():
+        log.info("retention: %s: %d", what, num)
+
+
 def _rounds(shop: Workshop) -> None:
     pause, tidied_at = 0.0, float("-inf")
     while not shop.draining.wait(pause):
@@ -82,6 +89,7 @@ def _rounds(shop: Workshop) -> None:
             ring_again(shop)
             forget_plans(shop)
             evict(shop)
+            keep_house(shop)
             shop.numbers.acted("blob_deleted", artifacts.sweep(shop.db, shop.stores))
             pulse.beat(shop.settings)
             shop.numbers.rounded(well=True)

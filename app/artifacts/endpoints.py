@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from app.artifacts import service
-from app.artifacts.inspection import guess_format, inspect
+from app.artifacts.keeping import FAILURES, Wanted, check_format, keep
 from app.artifacts.models import ArtifactRow
 from app.artifacts.schemas import artifact_resource
 from app.artifacts.service import Intake
@@ -23,32 +23,16 @@ from app.http.problems import declared
 from app.quotas import service as quotas
 from app.soft_labels.service import usage
 from stillhouse.contract.failures import (
-    ArchiveTooLargeError,
     ArtifactInUseError,
-    DigestMismatchError,
-    EmptyDataError,
-    EmptyUploadError,
     InvalidCursorError,
     InvalidRequestError,
-    MalformedArchiveError,
-    MalformedCsvError,
-    MalformedDatasetError,
-    MalformedIdxError,
-    MalformedNpzError,
-    MalformedOnnxError,
-    MalformedParquetError,
-    MalformedPytorchError,
-    MalformedSafetensorsError,
     NotFoundError,
-    PickleRefusedError,
     RangeNotSatisfiableError,
     RequestTimeoutError,
-    StorageFullError,
     StorageQuotaExceededError,
     UnauthenticatedError,
     UnavailableError,
     UnknownContentError,
-    UnsafeArchiveError,
     UploadIncompleteError,
     UploadTooLargeError,
 )
@@ -56,10 +40,6 @@ from stillhouse.contract.resources import Artifact, ArtifactKind, Page, UploadFo
 
 router = APIRouter(tags=["artifacts"])
 
-_FORMATS: dict[UploadKind, tuple[UploadFormat, ...]] = {
-    "teacher": ("safetensors", "pytorch", "onnx"),
-    "data": ("idx", "npz", "parquet", "images", "hugging_face", "csv"),
-}
 _RAW_BODY = {
     "requestBody": {
         "required": True, "description": "The file's bytes.",
@@ -87,10 +67,7 @@ Sha256Of = Annotated[
 @router.post(
     "/artifacts", status_code=201, openapi_extra=_RAW_BODY,
     responses=declared(
-        UnauthenticatedError, InvalidRequestError, EmptyUploadError, UploadTooLargeError, UploadIncompleteError,
-        DigestMismatchError, StorageFullError, MalformedSafetensorsError, MalformedPytorchError, MalformedIdxError,
-        MalformedNpzError, MalformedOnnxError, MalformedParquetError, MalformedCsvError, MalformedArchiveError,
-        UnsafeArchiveError, ArchiveTooLargeError, MalformedDatasetError, PickleRefusedError, EmptyDataError,
+        UnauthenticatedError, InvalidRequestError, UploadTooLargeError, UploadIncompleteError, *FAILURES,
         UnavailableError, UnknownContentError, RequestTimeoutError, StorageQuotaExceededError,
     ),
 )
@@ -99,8 +76,8 @@ async def upload(
     format: FormatOf = None, name: NameOf = "unnamed", sha256: Sha256Of = None,  # noqa: A002 - as the column
 ) -> Artifact:
     """Upload a file as the raw body of the request. Its header is inspected; what is refused leaves nothing behind."""
-    if format is not None and format not in _FORMATS[kind]:
-        raise InvalidRequestError(f"A {kind} comes as {' or '.join(_FORMATS[kind])}, not {format}.", param="format")
+    wanted = Wanted(kind, name, format, sha256)
+    check_format(wanted)
     if sha256 is not None and declared_length(request) == 0:
         row = await run_in_threadpool(partial(
             service.store_again, parts.db, parts.stores, owner=caller.owner, sha256=sha256, kind=kind, name=name,
@@ -108,7 +85,7 @@ async def upload(
         ))
     else:
         row = await _receive(
-            request, parts, caller.owner, kind=kind, upload_format=format, name=name, sha256=sha256,
+            request, parts, caller.owner, wanted,
             max_stored=quotas.limit(caller.limits.stored_bytes, parts.settings.max_stored_bytes),
         )
     response.headers["Location"] = f"/artifacts/{row.id}"
@@ -116,8 +93,7 @@ async def upload(
 
 
 async def _receive(
-    request: Request, parts: Parts, owner: str, *, kind: UploadKind, upload_format: UploadFormat | None, name: str,
-    sha256: str | None, max_stored: int | None,
+    request: Request, parts: Parts, owner: str, wanted: Wanted, *, max_stored: int | None
 ) -> ArtifactRow:
     limit = parts.settings.max_upload_bytes
     refuse_early(request, limit, UploadTooLargeError)
@@ -127,9 +103,7 @@ async def _receive(
             await pour(request, intake.write, limit, UploadTooLargeError)
         else:
             await pour(request, intake.write, room, StorageQuotaExceededError)
-        return await run_in_threadpool(
-            partial(_keep, intake, kind=kind, upload_format=upload_format, name=name, sha256=sha256)
-        )
+        return await run_in_threadpool(keep, intake, wanted)
 
 
 def _check_room(parts: Parts, owner: str, max_stored: int | None, size: int) -> int | None:
@@ -152,19 +126,6 @@ async def _intake(parts: Parts, owner: str, max_stored: int | None) -> AsyncIter
     finally:
         with anyio.CancelScope(shield=True):
             await run_in_threadpool(intake.__exit__)
-
-
-def _keep(
-    intake: Intake, *, kind: UploadKind, upload_format: UploadFormat | None, name: str, sha256: str | None
-) -> ArtifactRow:
-    if intake.size == 0:
-        raise EmptyUploadError
-    if sha256 is not None and sha256.lower() != intake.sha256:
-        raise DigestMismatchError(param="sha256")
-    with intake.reopen() as file:
-        found = upload_format or guess_format(file, kind)
-        facts = inspect(file, intake.size, found)
-    return intake.finish(kind=kind, name=name, format=found, facts=facts.as_json())
 
 
 @router.get("/artifacts", responses=declared(UnauthenticatedError, InvalidRequestError, InvalidCursorError))
@@ -197,6 +158,7 @@ def download(request: Request, caller: ReaderOf, parts: PartsOf, artifact_id: st
     """Download the file. Range, If-Range and If-None-Match work as in RFC 9110; the ETag is the sha256."""
     with parts.db.reading() as session:
         row = service.find(session, caller.owner, artifact_id)
+    service.note_use(parts.db, row)
     return serve(request, stored_content(parts, row, row.name))
 
 

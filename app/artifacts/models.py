@@ -51,6 +51,8 @@ class ArtifactRow(Base):
     facts: Mapped[dict[str, Any]]
     job_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"), index=True)
     created_at: Mapped[datetime] = mapped_column(default=now())
+    # Last download, to the hour. Jobs that read it tell for themselves when they did.
+    last_used_at: Mapped[datetime | None]
 
     blob: Mapped[BlobRow] = relationship(lazy="joined", innerjoin=True)
 

@@ -6,13 +6,14 @@ artifact makes them loose again. `sweep` deletes what is loose for good, also af
 
 import hashlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Self
 
+from sqlalchemy import Select, insert, select, update
 from sqlalchemy import delete as delete_rows
-from sqlalchemy import insert, update
 from sqlalchemy.orm import Session
 
 from app.artifacts import queries
@@ -57,7 +58,7 @@ class Intake:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            _announce(self._db, self._id, self._store.name)
+            announce(self._db, self._id, self._store.name)
             stack.callback(self._drop_unless_kept)
             self._writer = stack.enter_context(self._store.writer(self._id))
             self._cleanup = stack.pop_all()
@@ -84,11 +85,13 @@ class Intake:
     def finish(
         self, *, kind: ArtifactKind, name: str, format: str,  # noqa: A002 - as the column
         facts: Mapping[str, Any] | None = None, job_id: str | None = None, sha256: str | None = None,
+        also: Callable[[Session, ArtifactRow], None] | None = None,
     ) -> ArtifactRow:
         """Keep the file as an artifact; the bytes are kept once if the owner has them already.
 
-        Raises EmptyUploadError, DigestMismatchError when `sha256` is not what arrived, StorageFullError, and
-        StorageQuotaExceededError when the owner then has more bytes than `max_stored`.
+        `also` works in the same transaction. Raises EmptyUploadError, DigestMismatchError when `sha256` is not what
+        arrived, StorageFullError, StorageQuotaExceededError when the owner then has more bytes than `max_stored`, and
+        what `also` raises.
         """
         if not self.size:
             raise EmptyUploadError
@@ -104,6 +107,9 @@ class Intake:
                 facts=dict(facts or {}), job_id=job_id,
             )
             session.add(artifact)
+            if also is not None:
+                session.flush()
+                also(session, artifact)
         self._is_kept = blob.id == self._id
         return artifact
 
@@ -120,19 +126,12 @@ class Intake:
                 index_elements=[BlobRow.owner, BlobRow.sha256, BlobRow.store]
             ).returning(BlobRow)).one_or_none()
             if made is not None:
-                _settle(session, made)
+                settle(session, made.id)
                 return made
 
     def _drop_unless_kept(self) -> None:
-        if self._is_kept:
-            return
-        try:
-            self._store.delete(self._id)
-        except UnavailableError:
-            log.warning("%s is left for the next sweep: its store is out of reach", self._id)
-            _doom(self._db, self._id)
-            return
-        _forget(self._db, [self._id])
+        if not self._is_kept:
+            drop_loose(self._db, self._store, self._id, holder=select(BlobRow.id).where(BlobRow.id == self._id))
 
 
 def store_file(
@@ -186,6 +185,14 @@ def content(stores: Stores, artifact: ArtifactRow, start: int = 0, end: int | No
     """The file's bytes from `start` to `end` (exclusive), in blocks of at most 1 MiB."""
     stop = artifact.size if end is None else min(end, artifact.size)
     return stores.named(artifact.blob.store).read(artifact.blob_id, start, stop)
+
+
+def note_use(db: Database, artifact: ArtifactRow) -> None:
+    """Remember that the artifact was downloaded; written at most once an hour."""
+    if artifact.last_used_at is not None and datetime.now(UTC) - artifact.last_used_at < timedelta(hours=1):
+        return
+    with db.writing() as session:
+        session.execute(update(ArtifactRow).where(ArtifactRow.id == artifact.id).values(last_used_at=now()))
 
 
 def delete(db: Database, stores: Stores, *, owner: str, artifact_id: str) -> None:
@@ -244,27 +251,39 @@ def sweep(db: Database, stores: Stores) -> int:
     return len(gone)
 
 
-def _announce(db: Database, blob_id: str, store: str) -> None:
+def announce(db: Database, blob_id: str, store: str) -> None:
+    """Say that bytes are about to be written under this key."""
     with db.writing() as session:
         session.execute(
             insert(LooseBlobRow).values(id=blob_id, store=store, kept_until=now(WRITING_SECONDS))
         )
 
 
-def _settle(session: Session, blob: BlobRow) -> None:
-    """The blob is held from now on. Raises UploadIncompleteError when it was given up meanwhile."""
+def settle(session: Session, blob_id: str) -> None:
+    """The bytes are held by a row from now on. Raises UploadIncompleteError when they were given up meanwhile."""
     settled = session.scalars(
         delete_rows(LooseBlobRow)
-        .where(LooseBlobRow.id == blob.id, LooseBlobRow.kept_until.is_not(None))
+        .where(LooseBlobRow.id == blob_id, LooseBlobRow.kept_until.is_not(None))
         .returning(LooseBlobRow.id)
     ).one_or_none()
     if settled is None:
         raise UploadIncompleteError("The upload took too long and was given up; send it again.")
 
 
-def _doom(db: Database, blob_id: str) -> None:
+def drop_loose(db: Database, store: BlobStore, blob_id: str, *, holder: Select[str]) -> None:
+    """Delete announced bytes, unless a row has come to hold them: a commit may have worked whose answer was lost."""
     with db.writing() as session:
-        session.execute(update(LooseBlobRow).where(LooseBlobRow.id == blob_id).values(kept_until=None))
+        is_doomed = session.scalars(
+            update(LooseBlobRow).where(LooseBlobRow.id == blob_id).values(kept_until=None).returning(LooseBlobRow.id)
+        ).one_or_none()
+        if is_doomed is None and session.scalars(holder).first() is not None:
+            return
+    try:
+        store.delete(blob_id)
+    except UnavailableError:
+        log.warning("%s is left for the next sweep: its store is out of reach", blob_id)
+        return
+    _forget(db, [blob_id])
 
 
 def _forget(db: Database, blob_ids: Sequence[str]) -> None:

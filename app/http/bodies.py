@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 from fastapi import Request
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
 
 from stillhouse.contract.failures import StillhouseError, UploadIncompleteError
 
@@ -41,7 +42,8 @@ async def pour(
 ) -> None:
     """Hand the body to `write` in pieces of 1 MiB or more, in a thread, while the next piece gathers.
 
-    Raises what `write` raises, the failure of `too_large`, or UploadIncompleteError.
+    Raises what `write` raises, the failure of `too_large`, or, when all that came is written, UploadIncompleteError or
+    ClientDisconnect.
     """
     received, size = 0, 0
     gathered: list[bytes] = []
@@ -59,6 +61,11 @@ async def pour(
                 gathered, size = [], 0
         await writing
         await run_in_threadpool(_write_joined, write, gathered)
+    except ClientDisconnect:
+        # Whoever can go on from where the client was cut off is to have all that came.
+        await writing
+        await run_in_threadpool(_write_joined, write, gathered)
+        raise
     finally:
         # Whoever closes the file next must not close it under a thread that writes.
         await asyncio.wait([writing])

@@ -49,6 +49,8 @@ _STATUS: Final = {
     Blame.INFRASTRUCTURE: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 
+_TRY_AGAIN = {HTTPStatus.CONFLICT, HTTPStatus.LOCKED, HTTPStatus.SERVICE_UNAVAILABLE}
+
 log = logging.getLogger(__name__)
 
 
@@ -113,7 +115,7 @@ def _usual_headers(scope: Mapping[str, Any], told: Problem) -> dict[str, str]:
     headers = {REQUEST_ID_HEADER: request_id(scope)}
     if told.status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
-    if told.retryable and told.status in {HTTPStatus.CONFLICT, HTTPStatus.SERVICE_UNAVAILABLE}:
+    if told.retryable and told.status in _TRY_AGAIN:
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     return headers
 

@@ -81,6 +81,8 @@ class JobRow(Base):
     plan: Mapped[dict[str, Any] | None] = mapped_column(VerbatimJson)
     # No foreign key: artifacts point to jobs already. Both change in one transaction, in `life`.
     checkpoint_artifact_id: Mapped[str | None]
+    # When retention took what is no milestone out of its log and thinned its metrics.
+    thinned_at: Mapped[datetime | None]
 
 
 class JobInputRow(Base):

@@ -4,7 +4,7 @@ import secrets
 from typing import Literal
 
 ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
-Prefix = Literal["job", "plan", "art", "key", "blob", "hook", "msg", "dlv"]
+Prefix = Literal["job", "plan", "art", "key", "blob", "upl", "hook", "msg", "dlv"]
 
 
 def new_id(prefix: Prefix) -> str:

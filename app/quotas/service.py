@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from app.jobs.models import JobRow
 from app.quotas import queries
 from app.quotas.queries import Counted
+from app.uploads.queries import pending_bytes
 from stillhouse.contract.failures import StorageQuotaExceededError, TooManyQueuedJobsError
 from stillhouse.contract.status import Kind
 
@@ -25,7 +26,8 @@ def check_room(session: Session, owner: str, most: int | None, *, adding: int = 
     """
     if most is None:
         return None
-    stored = session.scalars(queries.stored_bytes(owner)).one()
+    # What a resumable upload comes to is taken when it begins.
+    stored = session.scalars(queries.stored_bytes(owner)).one() + session.scalars(pending_bytes(owner)).one()
     if stored + adding > most:
         raise StorageQuotaExceededError(
             f"You have {stored} of {most} bytes stored" + (f", and this is {adding} more" if adding else "")

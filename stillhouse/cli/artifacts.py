@@ -1,5 +1,6 @@
 """Commands about files: upload, artifacts."""
 
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import Annotated
@@ -9,13 +10,20 @@ from rich.markup import escape
 
 from stillhouse import wording
 from stillhouse.cli.connecting import Json, Key, Url, connected
+from stillhouse.cli.exits import UsageError
 from stillhouse.cli.output import age, answers, people, plain_table, print_json, tell
-from stillhouse.cli.transfers import transfer_bar
-from stillhouse.contract.resources import UploadFormat, UploadKind
+from stillhouse.cli.transfers import transfer_bars
+from stillhouse.client.progress import ProgressCallback
+from stillhouse.contract.resources import Artifact, UploadFormat, UploadKind
+
+_MOST_AT_ONCE = 4
 
 
 def upload(
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="File to store.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE...", exists=True, dir_okay=False, readable=True, help="Files to store."),
+    ],
     *,
     kind: Annotated[UploadKind | None, typer.Option(help="Told from the file when left out.")] = None,
     file_format: Annotated[
@@ -26,13 +34,25 @@ def upload(
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """Store a teacher or a data file. Prints its id, for use in a job spec."""
-    with connected(url, key) as client, transfer_bar(people(), "uploaded", file.name) as progress:
-        artifact = client.upload(file, kind=kind, format=file_format, name=name, progress=progress)
+    """Store teachers or data files, several at once. Prints their ids, for use in a job spec.
+
+    A large file that was interrupted goes on where it stopped when the command is given again.
+    """
+    if name is not None and len(files) > 1:
+        raise UsageError("--name is for one file; leave it out, and each is called as its file is")
+    with (
+        connected(url, key) as client, transfer_bars(people(), "uploaded", [file.name for file in files]) as bars,
+        ThreadPoolExecutor(_MOST_AT_ONCE) as pool,
+    ):
+        def send(file: Path, progress: ProgressCallback) -> Artifact:
+            return client.upload(file, kind=kind, format=file_format, name=name, progress=progress)
+
+        stored = list(pool.map(send, files, bars))
     if as_json:
-        print_json(artifact)
+        print_json(stored[0] if len(stored) == 1 else stored)
     else:
-        answers().print(artifact.id)
+        for artifact in stored:
+            answers().print(artifact.id)
 
 
 def artifacts(

@@ -13,7 +13,7 @@ from stillhouse.client.errors import (
     UnexpectedAnswerError,
 )
 from stillhouse.client.handle import JobHandle
-from stillhouse.client.transfer import ProgressCallback
+from stillhouse.client.progress import ProgressCallback
 
 __all__ = [
     "Client", "JobHandle", "ProgressCallback", "ServiceUnreachableError", "StillhouseApiError",

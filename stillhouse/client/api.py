@@ -15,7 +15,8 @@ from stillhouse.client.connection import Connection, Params, pages, parsed
 from stillhouse.client.errors import StillhouseClientError, error_of_failure
 from stillhouse.client.formats import guess_format, guess_kind
 from stillhouse.client.handle import JobHandle
-from stillhouse.client.transfer import ProgressCallback, download, upload
+from stillhouse.client.progress import ProgressCallback
+from stillhouse.client.transfer import download, upload
 from stillhouse.client.webhooks import Webhooks
 from stillhouse.contract.plan import Plan
 from stillhouse.contract.resources import (

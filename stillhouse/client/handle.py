@@ -5,7 +5,8 @@ from pathlib import Path
 from time import monotonic, sleep
 
 from stillhouse.client.connection import Connection, parsed
-from stillhouse.client.transfer import ProgressCallback, download
+from stillhouse.client.progress import ProgressCallback
+from stillhouse.client.transfer import download
 from stillhouse.client.watch import watch
 from stillhouse.contract.events import RecordedEvent
 from stillhouse.contract.report import Report

@@ -5,7 +5,7 @@ import os
 import re
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from io import BufferedReader
@@ -14,13 +14,15 @@ from typing import BinaryIO
 
 import httpx
 
+from stillhouse.client import resumable
 from stillhouse.client.connection import Connection, Params, given, parsed, succeeded
 from stillhouse.client.errors import StillhouseApiError, TransferError, UnexpectedAnswerError
+from stillhouse.client.progress import ProgressCallback
 from stillhouse.contract.resources import Artifact, Page
 
 CHUNK_BYTES = 1024 * 1024
-# Bytes so far, and bytes in all where that is known.
-ProgressCallback = Callable[[int, int | None], None]
+# From this size on a file goes up by requests that can be resumed.
+RESUMABLE_BYTES = 64 * 1024 * 1024
 
 # Answers to an upload without a body: the bytes are gone meanwhile, or an older service knows no such thing.
 _TO_BE_SENT = frozenset({"unknown_content", "empty_upload"})
@@ -45,7 +47,21 @@ def upload(
         if known := _known(connection, file, params):
             told(known.size, known.size)
             return known
+        if os.fstat(file.fileno()).st_size >= RESUMABLE_BYTES:
+            with suppress(resumable.NotResumableError):
+                return _send_resumably(connection, file, params, told)
         return connection.retrying(_send_file, connection, file, params, told)
+
+
+def _send_resumably(
+    connection: Connection, file: BufferedReader, params: Params, progress: ProgressCallback
+) -> Artifact:
+    file.seek(0)
+    sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    artifact = resumable.send(connection, file, params=params, sha256=sha256, progress=progress)
+    if artifact.sha256 != sha256:
+        raise TransferError(f"the service stored other bytes than were sent of {file.name}; send it again")
+    return artifact
 
 
 def _known(connection: Connection, file: BufferedReader, params: Params) -> Artifact | None:

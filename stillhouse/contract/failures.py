@@ -47,7 +47,8 @@ class StillhouseError(Exception):
     """Base of every failure with a code. Subclasses set the code; their docstring is the default message."""
 
     code: ClassVar[str]
-    http_status: ClassVar[HTTPStatus] = HTTPStatus.UNPROCESSABLE_ENTITY
+    # A plain number where HTTP itself knows no name for it.
+    http_status: ClassVar[int] = HTTPStatus.UNPROCESSABLE_ENTITY
     blame: ClassVar[Blame] = Blame.USER
     retryable: ClassVar[bool] = False
     # Seconds after which a retry makes sense, where that is known.
@@ -348,6 +349,69 @@ class EmptyUploadError(StillhouseError):
     """The upload has no bytes."""
 
     code = "empty_upload"
+
+
+# Told by the API: resumable uploads
+
+
+class TusVersionError(StillhouseError):
+    """Resumable uploads speak tus 1.0.0; send `Tus-Resumable: 1.0.0`."""
+
+    code = "unsupported_tus_version"
+    http_status = HTTPStatus.PRECONDITION_FAILED
+
+
+class UnsupportedMediaTypeError(StillhouseError):
+    """Bytes of a resumable upload come as `Content-Type: application/offset+octet-stream`."""
+
+    code = "unsupported_media_type"
+    http_status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+
+
+class UploadOffsetError(StillhouseError):
+    """Upload-Offset is not where the upload goes on; ask for that with HEAD."""
+
+    code = "upload_offset_mismatch"
+    http_status = HTTPStatus.CONFLICT
+
+
+class UploadLockedError(StillhouseError):
+    """Another request adds to this upload; try again in a moment, from where HEAD says that it goes on."""
+
+    code = "upload_locked"
+    http_status = HTTPStatus.LOCKED
+    retryable = True
+
+
+class UploadGoneError(StillhouseError):
+    """The upload has ended and takes no more bytes."""
+
+    code = "upload_gone"
+    http_status = HTTPStatus.GONE
+
+
+class UnsupportedChecksumError(StillhouseError):
+    """The algorithm of Upload-Checksum is not known here; Tus-Checksum-Algorithm lists those that are."""
+
+    code = "unsupported_checksum"
+    http_status = HTTPStatus.BAD_REQUEST
+
+
+class ChecksumMismatchError(StillhouseError):
+    """The bytes of this request do not have the checksum of Upload-Checksum; send them again."""
+
+    code = "checksum_mismatch"
+    http_status = 460  # the protocol's own
+    retryable = True
+
+
+class TooManyPartsError(StillhouseError):
+    """The upload came in too many pieces; begin a new one and send larger ones."""
+
+    code = "too_many_parts"
+
+
+# Told by the API: what an upload holds
 
 
 class MalformedSafetensorsError(StillhouseError):

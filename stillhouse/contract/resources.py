@@ -168,6 +168,24 @@ class Artifact(Resource):
     created_at: datetime
 
 
+class Upload(Resource):
+    """A resumable upload, as GET /uploads/{id} tells it."""
+
+    id: str
+    status: str = Field(
+        description="`receiving` while bytes are missing, `finishing` while the whole is inspected and kept, then "
+        "`finished` or `refused`.",
+    )
+    name: str
+    kind: ArtifactKind | str = Field(union_mode="left_to_right")
+    offset: int = Field(description="Bytes that have come.")
+    length: int = Field(description="Bytes in all.")
+    artifact_id: str | None = Field(default=None, description="What it has become; only when finished.")
+    error: Failure | None = Field(default=None, description="Only when refused.")
+    created_at: datetime
+    expires_at: datetime = Field(description="When it is forgotten unless more bytes come.")
+
+
 class MetricSeries(Resource):
     """One metric of a job over its steps."""
 
