@@ -6,6 +6,7 @@ import threading
 from app import queue
 from app.artifacts import service as artifacts
 from app.jobs import life
+from app.jobs.life import HeldUpError
 from app.soft_labels import service as soft_labels
 from stillhouse.contract.status import Kind
 from worker import pulse
@@ -26,8 +27,8 @@ def start(shop: Workshop) -> threading.Thread:
 
 
 def reap(shop: Workshop) -> None:
-    """Take jobs from workers that are lost. Does nothing twice, whoever else does the same."""
-    for job_id in life.reap(shop.db, shop.settings.max_losses):
+    """Take jobs from workers that are lost. Does nothing twice, whoever else does the same. Raises HeldUpError."""
+    for job_id in life.reap(shop.db, shop.settings.max_losses, shop.settings.lease_seconds / 3):
         log.warning("job %s: its worker was lost", job_id)
         shop.announcer.announce(job_id)
 
@@ -72,7 +73,7 @@ def _rounds(shop: Workshop) -> None:
             artifacts.sweep(shop.db, shop.stores)
             pulse.beat(shop.settings)
             pause = shop.settings.reap_seconds
-        except OUTAGES as error:
+        except (*OUTAGES, HeldUpError) as error:
             log.warning("no round of the reaper: %s", error)
             # While the database was away nobody could renew: let the living do so first.
             pause = shop.settings.lease_seconds

@@ -6,6 +6,7 @@ FencedError says so, and nothing was written.
 
 import json
 import math
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -47,6 +48,10 @@ _STOP_REASONS = {
 
 class FencedError(Exception):
     """The job is no longer this worker's: the lease ran out and another may have claimed it. Drop everything."""
+
+
+class HeldUpError(Exception):
+    """The database answered so late that the living may not have renewed their leases either."""
 
 
 @dataclass(frozen=True)
@@ -205,10 +210,16 @@ def lose(db: Database, claim: Claim, reason: str, max_losses: int) -> Status:
         return _lose(session, _held(session, claim), reason, max_losses)
 
 
-def reap(db: Database, max_losses: int) -> list[str]:
-    """Take jobs from workers whose lease has run out. Returns the jobs' ids. Any worker may do this at any time."""
+def reap(db: Database, max_losses: int, patience_seconds: float = math.inf) -> list[str]:
+    """Take jobs from workers whose lease has run out. Returns the jobs' ids. Any worker may do this at any time.
+
+    Raises HeldUpError, and takes nothing, when the answer took longer than the patience.
+    """
+    asked_at = time.monotonic()
     with db.writing() as session:
         rows = session.scalars(queries.expired(_REAP_LIMIT)).all()
+        if time.monotonic() - asked_at > patience_seconds:
+            raise HeldUpError("the database was locked, or its server stood still")
         for row in rows:
             _lose(session, row, "the worker was lost", max_losses)
         return [row.id for row in rows]
