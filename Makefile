@@ -1,13 +1,13 @@
 # make demo   distil MNIST end to end on this machine       make test    run all tests
 # make up     start the service here                        make check   lint, types, import contracts
 # make bench  measure                                       make migrate bring the database up to date
-# make docs   write the pages that come from the code
+# make docs   write the pages that come from the code      make faults  every fault; make chaos: many, at random
 
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && exit; done; echo python3)
 BIN := .venv/bin
 
-.PHONY: demo up test check bench docs migrate install-local install-dev
+.PHONY: demo up test faults chaos check bench docs migrate install-local install-dev
 .NOTPARALLEL:
 
 demo: install-local
@@ -18,6 +18,12 @@ up: install-local
 
 test: install-dev
 	@$(BIN)/python -m pytest $(ARGS)
+
+faults: install-dev
+	@$(BIN)/python -m pytest tests/faults -m "not gpu" $(ARGS)
+
+chaos: install-dev
+	@$(BIN)/python -m tests.faults.chaos $(ARGS)
 
 check: install-dev
 	@$(BIN)/ruff check .

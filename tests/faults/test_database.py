@@ -100,7 +100,7 @@ def test_postgres_is_away_during_a_job(postgres_fleet: Fleet, server: OwnServer,
 
 
 @fault("PostgreSQL drops every connection, again and again", sees="nothing")
-def test_postgres_drops_every_connection(postgres_fleet: Fleet, server: OwnServer, recovery: Recovery) -> None:
+def test_postgres_drops_every_connection(postgres_fleet: Fleet, recovery: Recovery) -> None:
     fleet = postgres_fleet
     fleet.start_worker()
     job_id = submit(fleet)
