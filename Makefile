@@ -41,6 +41,7 @@ docs: install-dev
 	@$(BIN)/python -m scripts.objectives_page
 	@$(BIN)/python -m scripts.augmentation_page
 	@$(BIN)/python -m scripts.recipes_page
+	@$(BIN)/python -m scripts.faults_page
 
 migrate: install-local
 	@$(BIN)/python -m app migrate

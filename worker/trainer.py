@@ -5,6 +5,7 @@ supervisor has died: then the engine is asked to write its checkpoint, and a dea
 the lease does.
 """
 
+import errno
 import faulthandler
 import importlib
 import json
@@ -21,7 +22,14 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from stillhouse.contract.events import LAST_WORDS, Failed, TrainerEvent
-from stillhouse.contract.failures import Failure, InternalError, OutOfMemoryError, StillhouseError
+from stillhouse.contract.failures import (
+    Failure,
+    InternalError,
+    OutOfDeviceMemoryError,
+    OutOfMemoryError,
+    StillhouseError,
+    StorageFullError,
+)
 from stillhouse.contract.lending import LabelStore, Lent, Wanted
 from stillhouse.contract.spec import JobSpec
 from stillhouse.contract.status import Request
@@ -30,6 +38,7 @@ from worker.orders import Order, Word, encode_event, receive_request
 from worker.scratch import lock
 
 _OOM_SCORE = Path("/proc/self/oom_score_adj")
+_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 class Engine(Protocol):
@@ -228,8 +237,12 @@ def _be_the_first_to_go() -> None:
 def _failure(error: Exception) -> Failure:
     if isinstance(error, StillhouseError):
         return error.as_failure()
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch has its own
+    if isinstance(error, MemoryError):
         return OutOfMemoryError().as_failure()
+    if type(error).__name__ == "OutOfMemoryError":  # torch's own
+        return OutOfDeviceMemoryError().as_failure()
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return StorageFullError("The worker's disk has no room for what the trainer writes.").as_failure()
     return InternalError(
         "The trainer met an error of its own; GET /jobs/{id}/logs (of a plan: GET /plans/{id}/logs) shows where."
     ).as_failure()

@@ -16,8 +16,11 @@ from app.jobs.models import JobAttemptRow, JobEventRow, JobFileRow, JobMetricRow
 from app.kit.clock import now
 from app.kit.database import storable
 from app.kit.paging import after_cursor
+from stillhouse.contract.spec import JobSpec
 from stillhouse.contract.status import LEASED, Kind, Status
 
+# A job of a later version waits for a worker of its release: this one would fail it.
+_IS_READABLE = JobRow.spec_version <= JobSpec.model_fields["version"].default
 _LABEL_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,62}")
 
 
@@ -107,7 +110,7 @@ def _best_queued(queues: Iterable[str]) -> Select[JobRow]:
     return (
         select(JobRow)
         .outerjoin(running, and_(running.c.owner == JobRow.owner, running.c.kind == JobRow.kind))
-        .where(JobRow.status == Status.QUEUED, JobRow.queue.in_(list(queues)))
+        .where(JobRow.status == Status.QUEUED, JobRow.queue.in_(list(queues)), _IS_READABLE)
         .order_by(
             JobRow.priority.desc(), func.coalesce(running.c.num_running, 0), JobRow.created_at, JobRow.id,
         )
@@ -132,7 +135,7 @@ def next_queued(queues: Iterable[str], num_devices: int) -> Select[JobRow]:
 def any_queued(queues: Iterable[str], num_devices: int) -> Select[str]:
     """Id of a queued job that takes just so many devices, locked by another or not."""
     return select(JobRow.id).where(
-        JobRow.status == Status.QUEUED, JobRow.queue.in_(list(queues)), JobRow.num_devices == num_devices
+        JobRow.status == Status.QUEUED, JobRow.queue.in_(list(queues)), JobRow.num_devices == num_devices, _IS_READABLE
     ).limit(1)
 
 

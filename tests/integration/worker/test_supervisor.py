@@ -231,6 +231,7 @@ def test_a_grandchild_that_holds_the_pipe_does_not_hold_the_job(shop: Workshop, 
         ("user", "diverged", "user", 7),
         ("bug", "internal_error", "system", None),
         ("memory", "out_of_memory", "user", None),
+        ("device_memory", "out_of_device_memory", "user", None),
     ],
 )
 def test_an_exception_becomes_the_error_of_the_job(
