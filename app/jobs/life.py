@@ -34,7 +34,7 @@ from stillhouse.contract.events import (
     Stopped,
     TrainerEvent,
 )
-from stillhouse.contract.failures import Failure, WorkerLostError
+from stillhouse.contract.failures import Failure, StillhouseError, WorkerLostError
 from stillhouse.contract.status import AFTER_LOSS, Kind, Phase, Request, Status
 
 _REAP_LIMIT = 100
@@ -201,13 +201,15 @@ def stop(db: Database, claim: Claim, request: Request) -> Status:
         ).status
 
 
-def lose(db: Database, claim: Claim, reason: str, max_losses: int) -> Status:
+def lose(
+    db: Database, claim: Claim, reason: str, max_losses: int, failure: type[StillhouseError] = WorkerLostError
+) -> Status:
     """Let go of the job because its trainer was lost: it is tried again unless that happened too often.
 
-    Raises FencedError.
+    It fails with the failure then. Raises FencedError.
     """
     with db.writing() as session:
-        return _lose(session, _held(session, claim), reason, max_losses)
+        return _lose(session, _held(session, claim), reason, max_losses, failure)
 
 
 def reap(db: Database, max_losses: int, patience_seconds: float = math.inf) -> list[str]:
@@ -302,12 +304,14 @@ def _fail(session: Session, row: JobRow, failure: Failure, values: Mapping[str, 
     ).status
 
 
-def _lose(session: Session, row: JobRow, reason: str, max_losses: int) -> Status:
+def _lose(
+    session: Session, row: JobRow, reason: str, max_losses: int, failure: type[StillhouseError] = WorkerLostError
+) -> Status:
     counted = {"losses": row.losses + 1}
     following = AFTER_LOSS[row.status]
     if following is Status.QUEUED and row.losses + 1 >= max_losses:
-        failure = WorkerLostError(f"{WorkerLostError.__doc__} Lost {row.losses + 1} times, at last: {reason}.")
-        return _fail(session, row, failure.as_failure(), counted)
+        error = failure(f"{failure.__doc__} Lost {row.losses + 1} times, at last: {reason}.")
+        return _fail(session, row, error.as_failure(), counted)
     return log.change_status(session, row, following, reason, values=counted, outcome="lost").status
 
 
