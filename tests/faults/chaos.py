@@ -219,7 +219,7 @@ def _has_ended_well(fleet: Fleet, row: JobRow, num_steps: int, journal: Counter[
     """Whether the job succeeded with the result of an undisturbed one, and its engine says the same."""
     if row.status is not Status.SUCCEEDED or not journal[row.id, str(row.attempt), "ended"]:
         return False
-    return fleet.result(row.id)["state"] == count(num_steps)
+    return bool(fleet.result(row.id)["state"] == count(num_steps))
 
 
 def _is_doubled(fleet: Fleet, row: JobRow, journal: Counter[tuple[str, ...]]) -> bool:

@@ -47,7 +47,7 @@ def mounted(folder: Path) -> Iterator[Callable[[str], Disk]]:
             done = subprocess.run(["/bin/mount", "-t", "tmpfs", "-o", "size=4m", "none", where], check=False)
             if done.returncode:
                 pytest.skip("a small disk cannot be mounted here; it takes root")
-            stack.callback(subprocess.run, ["/bin/umount", "--lazy", where], check=True)
+            stack.callback(lambda: subprocess.run(["/bin/umount", "--lazy", where], check=True))
             return Disk(where)
 
         yield mount

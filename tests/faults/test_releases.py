@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,7 +40,7 @@ def test_a_checkpoint_of_another_release(fleet: Fleet, recovery: Recovery, tmp_p
     np.savez(tmp_path / "rows.npz", inputs=draws.normal(size=(64, 4)).astype(np.float32), labels=np.arange(64) % 2)
     data = upload(fleet.desk.db, fleet.desk.stores, (tmp_path / "rows.npz").read_bytes()).id
     mlp = {"kind": "mlp", "hidden": [4]}
-    spec = {
+    spec: dict[str, Any] = {
         "teacher": {"kind": "train", "architecture": mlp, "training": {"epochs": 1}}, "student": mlp,
         "data": {"kind": "npz", "train": {"artifact": data}}, "training": {"epochs": 1}, "control": False,
     }
