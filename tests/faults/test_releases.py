@@ -53,8 +53,8 @@ def test_a_checkpoint_of_another_release(fleet: Fleet, recovery: Recovery, tmp_p
             job_id=job_id, seq=2, attempt=0, at=now(), type="of_then", body={"type": "of_then", "what": 1}
         ))
     fleet.desk.set(job_id, checkpoint_artifact_id=checkpoint.id, last_seq=2)
+    fleet.start_worker(STILLHOUSE_ENGINE="worker.engine.pipeline").wait_until_ready()
     recovery.begins()
-    fleet.start_worker(STILLHOUSE_ENGINE="worker.engine.pipeline")
     fleet.ring(job_id)
     recovery.ends(lambda: fleet.desk.row(job_id).status in {Status.SUCCEEDED, Status.FAILED})
     assert fleet.desk.row(job_id).error is None
