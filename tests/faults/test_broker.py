@@ -98,6 +98,7 @@ def test_rings_that_are_lost_are_rung_again(
 
 
 @fault("the broker hangs: it takes connections, and answers nothing", sees="submit takes seconds longer; jobs go on")
+@pytest.mark.slow
 def test_a_broker_that_hangs_stops_nothing(fleet: Fleet, recovery: Recovery) -> None:
     fleet.start_worker()
     job_id = fleet.submit(steps=40, wait=0.05, every=1000)

@@ -35,6 +35,7 @@ def test_an_old_worker_leaves_a_later_job_alone(fleet: Fleet, recovery: Recovery
 
 
 @fault("a job's checkpoint and events were written by another release", sees="it starts anew; an event says why")
+@pytest.mark.slow
 def test_a_checkpoint_of_another_release(fleet: Fleet, recovery: Recovery, tmp_path: Path) -> None:
     draws = np.random.default_rng(0)
     np.savez(tmp_path / "rows.npz", inputs=draws.normal(size=(64, 4)).astype(np.float32), labels=np.arange(64) % 2)

@@ -49,6 +49,7 @@ def test_a_grandchild_keeps_the_pipe_open(fleet: Fleet, recovery: Recovery) -> N
     "a storm of 100,000 events while another writer holds SQLite's lock",
     sees="the newest progress when the lock is gone, and metrics at fewer steps; the trainer never waits",
 )
+@pytest.mark.slow
 def test_a_storm_of_events(fleet: Fleet, recovery: Recovery) -> None:
     worker = fleet.start_worker()
     worker.wait_until_ready()
