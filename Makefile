@@ -2,12 +2,13 @@
 # make up     start the service here                        make check   lint, types, import contracts
 # make bench  measure                                       make migrate bring the database up to date
 # make docs   write the pages that come from the code       make audit   known holes in dependencies; secrets in the tree
+# make faults provoke every fault of docs/faults.md         make chaos   two minutes of faults at random
 
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && exit; done; echo python3)
 BIN := .venv/bin
 
-.PHONY: demo up test check audit bench docs migrate install-local install-dev
+.PHONY: demo up test faults chaos check audit bench docs migrate install-local install-dev
 .NOTPARALLEL:
 
 demo: install-local
@@ -19,6 +20,12 @@ up: install-local
 test: install-dev
 	@PYTHONHASHSEED=0 $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 	@PYTHONHASHSEED=0 $(BIN)/python -m pytest -n 2 --dist worksteal --backends production $(ARGS)
+
+faults: install-dev
+	@$(BIN)/python -m pytest tests/faults -m "not gpu" $(ARGS)
+
+chaos: install-dev
+	@$(BIN)/python -m tests.faults.chaos $(ARGS)
 
 check: install-dev
 	@$(BIN)/ruff check .
@@ -40,6 +47,7 @@ docs: install-dev
 	@$(BIN)/python -m scripts.augmentation_page
 	@$(BIN)/python -m scripts.recipes_page
 	@$(BIN)/python -m scripts.security_page
+	@$(BIN)/python -m scripts.faults_page
 
 migrate: install-local
 	@$(BIN)/python -m app migrate

@@ -7,6 +7,7 @@ import time
 from app import queue
 from app.artifacts import service as artifacts
 from app.jobs import life
+from app.jobs.life import HeldUpError
 from app.retention import service as retention
 from app.soft_labels import service as soft_labels
 from stillhouse.contract.status import Kind
@@ -29,8 +30,8 @@ def start(shop: Workshop) -> threading.Thread:
 
 
 def reap(shop: Workshop) -> None:
-    """Take jobs from workers that are lost. Does nothing twice, whoever else does the same."""
-    for job_id in life.reap(shop.db, shop.settings.max_losses):
+    """Take jobs from workers that are lost. Does nothing twice, whoever else does the same. Raises HeldUpError."""
+    for job_id in life.reap(shop.db, shop.settings.max_losses, shop.settings.lease_seconds / 3):
         log.warning("job %s: its worker was lost", job_id, extra={"job_id": job_id})
         shop.numbers.acted("taken_back")
         shop.announcer.announce(job_id)
@@ -97,7 +98,7 @@ def _rounds(shop: Workshop) -> None:
                 tidied_at = time.monotonic()
                 drop_unfinished(shop)
             pause = shop.settings.reap_seconds
-        except OUTAGES as error:
+        except (*OUTAGES, HeldUpError) as error:
             log.warning("no round of the reaper: %s", error)
             shop.numbers.rounded(well=False)
             # While the database was away nobody could renew: let the living do so first.

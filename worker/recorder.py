@@ -85,20 +85,22 @@ def _listen(child: Child, inbox: Inbox) -> None:
 
 def _merge(waiting: list[Word], event: Word) -> bool:
     """Add a word to those that wait, and tell whether it replaced one: progress does, metrics when many wait."""
-    older = _replaceable(waiting, event)
-    if older is None:
+    place = _replaceable(waiting, event)
+    if place is None:
         waiting.append(event)
         return False
-    waiting.remove(older)
+    older = waiting.pop(place)
     if isinstance(event, Measured) and isinstance(older, Measured):
         event = event.model_copy(update={"values": older.values | event.values})
     waiting.append(event)
     return True
 
 
-def _replaceable(waiting: Sequence[Word], event: Word) -> Word | None:
+def _replaceable(waiting: Sequence[Word], event: Word) -> int | None:
+    """Index of the word whose place this one may take."""
     if isinstance(event, Progressed) or (isinstance(event, Measured) and len(waiting) >= MERGE_METRICS_ABOVE):
-        for older in reversed(waiting):
+        for place in reversed(range(len(waiting))):
+            older = waiting[place]
             if type(older) is type(event) and older.phase == event.phase:
-                return older
+                return place
     return None

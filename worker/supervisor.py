@@ -28,9 +28,11 @@ from stillhouse.contract.events import (
 )
 from stillhouse.contract.failures import (
     NotFoundError,
+    OutOfMemoryError,
     StagingFailedError,
     StillhouseError,
     TrainerCrashedError,
+    WorkerLostError,
 )
 from stillhouse.contract.lending import Wanted
 from stillhouse.contract.spec import JobSpec
@@ -38,6 +40,7 @@ from stillhouse.contract.status import Phase, Request, Status
 from worker import recorder, results
 from worker.attempt import Attempt
 from worker.child import Child
+from worker.kills import num_memory_kills
 from worker.lease import OUTAGES, AskedToStopError, Lease
 from worker.lending import Lender
 from worker.orders import LogStyle, Order, ProtocolError, Word
@@ -57,9 +60,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Lost:
-    """The trainer ended without a last word, or could not begin."""
+    """The trainer ended without a last word, or could not begin. The failure is what it comes to after many losses."""
 
     reason: str
+    failure: type[StillhouseError] = WorkerLostError
 
 
 LastWord = Finished | Planned | Failed | Stopped
@@ -228,7 +232,7 @@ def _input(attempt: Attempt, session: Session, artifact_id: str) -> Input:
 
 def _hear_out(attempt: Attempt, child: Child, lender: Lender) -> Outcome:
     """Listen to the trainer until it ends, and end what is left of it."""
-    inbox = Inbox(attempt.shop.numbers.merged)
+    inbox, num_kills = Inbox(attempt.shop.numbers.merged), num_memory_kills()
     reader = recorder.listen(child, inbox)
     try:
         last = _last_word(attempt, child, inbox, lender)
@@ -239,6 +243,8 @@ def _hear_out(attempt: Attempt, child: Child, lender: Lender) -> Outcome:
         reader.join()
         child.close()
     log.info("job %s: the trainer %s", attempt.claim.job_id, ending)
+    if last is None and "SIGKILL" in ending and num_memory_kills() > num_kills:
+        return Lost(f"the trainer {ending} while the kernel was short of memory", OutOfMemoryError)
     return last or Lost(f"the trainer {ending} without a last word")
 
 
@@ -332,7 +338,7 @@ def _end(attempt: Attempt, outcome: Outcome) -> Status:
         return attempt.lease.insist(lambda: life.fail(db, claim, outcome.failure))
     if isinstance(outcome, Stopped):
         return attempt.lease.insist(lambda: life.stop(db, claim, outcome.request))
-    return attempt.lease.insist(lambda: life.lose(db, claim, outcome.reason, max_losses))
+    return attempt.lease.insist(lambda: life.lose(db, claim, outcome.reason, max_losses, outcome.failure))
 
 
 def _save_log(attempt: Attempt) -> None:

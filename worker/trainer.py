@@ -5,6 +5,7 @@ supervisor has died: then the engine is asked to write its checkpoint, and a dea
 the lease does.
 """
 
+import errno
 import faulthandler
 import importlib
 import json
@@ -25,9 +26,11 @@ from stillhouse.contract.events import LAST_WORDS, Failed, PhaseStarted, Trainer
 from stillhouse.contract.failures import (
     Failure,
     InternalError,
+    OutOfDeviceMemoryError,
     OutOfMemoryError,
     SandboxUnavailableError,
     StillhouseError,
+    StorageFullError,
 )
 from stillhouse.contract.lending import LabelStore, Lent, Wanted
 from stillhouse.contract.spec import JobSpec
@@ -38,6 +41,7 @@ from worker.sandbox import Room, confine
 from worker.scratch import lock
 
 _OOM_SCORE = Path("/proc/self/oom_score_adj")
+_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 log = logging.getLogger(__name__)
 
@@ -264,8 +268,12 @@ def _refuse_to_do_without(order: Order, missing: Mapping[str, str]) -> None:
 def _failure(error: Exception) -> Failure:
     if isinstance(error, StillhouseError):
         return error.as_failure()
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch has its own
+    if isinstance(error, MemoryError):
         return OutOfMemoryError().as_failure()
+    if type(error).__name__ == "OutOfMemoryError":  # torch's own
+        return OutOfDeviceMemoryError().as_failure()
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return StorageFullError("The worker's disk has no room for what the trainer writes.").as_failure()
     return InternalError(
         "The trainer met an error of its own; GET /jobs/{id}/logs (of a plan: GET /plans/{id}/logs) shows where."
     ).as_failure()

@@ -6,6 +6,7 @@ FencedError says so, and nothing was written.
 
 import json
 import math
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ from stillhouse.contract.events import (
     Stopped,
     TrainerEvent,
 )
-from stillhouse.contract.failures import Failure, WorkerLostError
+from stillhouse.contract.failures import Failure, StillhouseError, WorkerLostError
 from stillhouse.contract.status import AFTER_LOSS, Kind, Phase, Request, Status
 
 _REAP_LIMIT = 100
@@ -48,6 +49,10 @@ _STOP_REASONS = {
 
 class FencedError(Exception):
     """The job is no longer this worker's: the lease ran out and another may have claimed it. Drop everything."""
+
+
+class HeldUpError(Exception):
+    """The database answered so late that the living may not have renewed their leases either."""
 
 
 @dataclass(frozen=True)
@@ -204,19 +209,27 @@ def stop(db: Database, claim: Claim, request: Request) -> Status:
         ).status
 
 
-def lose(db: Database, claim: Claim, reason: str, max_losses: int) -> Status:
+def lose(
+    db: Database, claim: Claim, reason: str, max_losses: int, failure: type[StillhouseError] = WorkerLostError
+) -> Status:
     """Let go of the job because its trainer was lost: it is tried again unless that happened too often.
 
-    Raises FencedError.
+    It fails with the failure then. Raises FencedError.
     """
     with db.writing() as session:
-        return _lose(session, _held(session, claim), reason, max_losses)
+        return _lose(session, _held(session, claim), reason, max_losses, failure)
 
 
-def reap(db: Database, max_losses: int) -> list[str]:
-    """Take jobs from workers whose lease has run out. Returns the jobs' ids. Any worker may do this at any time."""
+def reap(db: Database, max_losses: int, patience_seconds: float = math.inf) -> list[str]:
+    """Take jobs from workers whose lease has run out. Returns the jobs' ids. Any worker may do this at any time.
+
+    Raises HeldUpError, and takes nothing, when the answer took longer than the patience.
+    """
+    asked_at = time.monotonic()
     with db.writing() as session:
         rows = session.scalars(queries.expired(_REAP_LIMIT)).all()
+        if time.monotonic() - asked_at > patience_seconds:
+            raise HeldUpError("the database was locked, or its server stood still")
         for row in rows:
             _lose(session, row, "the worker was lost", max_losses)
         return [row.id for row in rows]
@@ -305,12 +318,14 @@ def _fail(session: Session, row: JobRow, failure: Failure, values: Mapping[str, 
     ).status
 
 
-def _lose(session: Session, row: JobRow, reason: str, max_losses: int) -> Status:
+def _lose(
+    session: Session, row: JobRow, reason: str, max_losses: int, failure: type[StillhouseError] = WorkerLostError
+) -> Status:
     counted = {"losses": row.losses + 1}
     following = AFTER_LOSS[row.status]
     if following is Status.QUEUED and row.losses + 1 >= max_losses:
-        failure = WorkerLostError(f"{WorkerLostError.__doc__} Lost {row.losses + 1} times, at last: {reason}.")
-        return _fail(session, row, failure.as_failure(), counted)
+        error = failure(f"{failure.__doc__} Lost {row.losses + 1} times, at last: {reason}.")
+        return _fail(session, row, error.as_failure(), counted)
     return log.change_status(session, row, following, reason, values=counted, outcome="lost").status
 
 

@@ -16,8 +16,11 @@ from app.jobs.models import JobAttemptRow, JobEventRow, JobFileRow, JobMetricRow
 from app.kit.clock import now
 from app.kit.database import storable
 from app.kit.paging import after_cursor
+from stillhouse.contract.spec import JobSpec
 from stillhouse.contract.status import LEASED, UNENDED, Kind, Status
 
+# A job of a later version waits for a worker of its release: this one would fail it.
+_IS_READABLE = JobRow.spec_version <= JobSpec.model_fields["version"].default
 _LABEL_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,62}")
 
 
@@ -121,7 +124,9 @@ def _best_queued(queues: Iterable[str], max_running: int) -> Select[JobRow]:
     return (
         select(JobRow)
         .outerjoin(running, and_(running.c.owner == JobRow.owner, running.c.kind == JobRow.kind))
-        .where(JobRow.status == Status.QUEUED, JobRow.queue.in_(list(queues)), _may_run(running, max_running))
+        .where(
+            JobRow.status == Status.QUEUED, JobRow.queue.in_(list(queues)), _IS_READABLE, _may_run(running, max_running)
+        )
         .order_by(
             JobRow.priority.desc(), func.coalesce(running.c.num_running, 0), JobRow.created_at, JobRow.id,
         )

@@ -45,6 +45,7 @@ from stillhouse.contract.failures import (
     NonFiniteInputsError,
     NonFiniteWeightsError,
     NotFoundError,
+    OutOfDeviceMemoryError,
     OutOfMemoryError,
     SingleClassError,
     SplitTooSmallError,
@@ -78,7 +79,7 @@ PREFLIGHT_FAILURES: Sequence[type[StillhouseError]] = (
     MissingValuesError, MalformedImageError, ImageTooLargeError, MixedImageShapesError, UnusableSoftLabelsError,
     MalformedParquetError, MalformedCsvError, MalformedArchiveError, UnsafeArchiveError, ArchiveTooLargeError,
     MalformedDatasetError, DivergedError, OutOfMemoryError, MissingSoftLabelsError, TeacherFailedError,
-    UnusableLabelsError, UnknownLayerError,
+    OutOfDeviceMemoryError, UnusableLabelsError, UnknownLayerError,
     LayerNotReachedError, IncompatibleLayersError, StagingFailedError, TrainerCrashedError, WorkerLostError,
 )
 

@@ -18,7 +18,7 @@ from stillhouse.contract.resources import Job, Page
 # Seconds of silence after which a stream counts as dead; the service sends a comment more often.
 STREAM_SILENCE = 45.0
 POLL_SECONDS = 0.5
-PAGE_SIZE = 500
+PAGE_SIZE = 200  # the most that the service gives
 LONGEST_WAIT = 5.0
 # Streams in a row that told nothing, while a page had news: something between us holds streams back.
 _MUTE_STREAMS = 2

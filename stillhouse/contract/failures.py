@@ -704,6 +704,12 @@ class OutOfMemoryError(StillhouseError):
     code = "out_of_memory"
 
 
+class OutOfDeviceMemoryError(OutOfMemoryError):
+    """The GPU ran out of memory; lower training.batch_size, choose a smaller student, or let fewer jobs share it."""
+
+    code = "out_of_device_memory"
+
+
 class NonFiniteSoftLabelsError(StillhouseError):
     """The teacher's answer about a sample is NaN or infinite."""
 

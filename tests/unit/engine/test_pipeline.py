@@ -242,21 +242,25 @@ def test_weights_that_the_last_step_broke_are_not_reported(lesson: Lesson, monke
 
 
 @pytest.mark.parametrize(
-    "error",
+    ("error", "code"),
     [
-        MemoryError(), torch.OutOfMemoryError("CUDA out of memory"),
-        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
+        (MemoryError(), "out_of_memory"), (torch.OutOfMemoryError("CUDA out of memory"), "out_of_device_memory"),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
+            "out_of_memory",
+        ),
     ],
 )
 def test_running_out_of_memory_has_its_own_code(
-    lesson: Lesson, error: Exception, monkeypatch: pytest.MonkeyPatch
+    lesson: Lesson, error: Exception, code: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def failing(*_: object) -> None:
         raise error
 
     monkeypatch.setattr(loop, "step", failing)
-    with pytest.raises(OutOfMemoryError):
+    with pytest.raises(OutOfMemoryError) as caught:
         run(lesson, lesson.spec())
+    assert caught.value.code == code
 
 
 def test_other_errors_of_torch_stay_what_they_are(lesson: Lesson, monkeypatch: pytest.MonkeyPatch) -> None:
