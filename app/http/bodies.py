@@ -7,7 +7,7 @@ from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
-from stillhouse.contract.failures import StillhouseError, UploadIncompleteError
+from stillhouse.contract.failures import RequestTimeoutError, StillhouseError, UploadIncompleteError
 
 PIECE = 1024 * 1024
 # What gathers while the disk is slow, before the client is made to wait.
@@ -42,8 +42,8 @@ async def pour(
 ) -> None:
     """Hand the body to `write` in pieces of 1 MiB or more, in a thread, while the next piece gathers.
 
-    Raises what `write` raises, the failure of `too_large`, or, when all that came is written, UploadIncompleteError or
-    ClientDisconnect.
+    Raises what `write` raises, the failure of `too_large`, or, when all that came is written, UploadIncompleteError,
+    RequestTimeoutError or ClientDisconnect.
     """
     received, size = 0, 0
     gathered: list[bytes] = []
@@ -61,7 +61,7 @@ async def pour(
                 gathered, size = [], 0
         await writing
         await run_in_threadpool(_write_joined, write, gathered)
-    except ClientDisconnect:
+    except (ClientDisconnect, RequestTimeoutError):
         # Whoever can go on from where the client was cut off is to have all that came.
         await writing
         await run_in_threadpool(_write_joined, write, gathered)

@@ -11,7 +11,7 @@ _SECRET_BYTES = 32
 
 
 def new_secret() -> str:
-    """A fresh secret: `whsec_` and 256 random bits in base64."""
+    """A fresh secret: a prefix, and 256 random bits in base64."""
     return f"whsec_{base64.b64encode(randomness.token_bytes(_SECRET_BYTES)).decode()}"
 
 

@@ -98,7 +98,7 @@ def test_sigkill_of_the_worker(fleet: Fleet, recovery: Recovery) -> None:
     wait_until(lambda: not is_alive(forkserver))
     (folder,) = [path for path in worker.scratch.iterdir() if path.is_dir()]
     last = max(int(path.stem.rsplit("-", 1)[1]) for path in folder.glob("checkpoint-*"))
-    assert last % 5 or last > 15, "it wrote a checkpoint when it noticed"
+    assert last > 10, "it wrote a checkpoint when it noticed"
     assert "The supervisor died" in folder.with_suffix(".log").read_text()
     assert fleet.desk.row(job_id).status == Status.RUNNING, "only the lease says that the worker is gone"
     recovery.ends(lambda: fleet.runs_again(job_id))

@@ -8,7 +8,7 @@ from tests.integration.cli.conftest import Run
 
 HOOK = "hook_00000000000000000001"
 DLV = "dlv_00000000000000000001"
-SECRET = "whsec_abcd"  # noqa: S105 - a test's
+SECRET = "whsec_abcd"  # noqa: S105 - a test's  # pragma: allowlist secret
 AT = "2026-01-02T03:04:05Z"
 
 

@@ -123,7 +123,8 @@ def test_credentials_of_the_environment_are_read_once(
 
 
 @pytest.mark.parametrize("wrong", [
-    {"s3_access_key": READER_KEY, "s3_secret_key": READER_SECRET}, {"s3_secret_key": "wrong"},
+    {"s3_access_key": READER_KEY, "s3_secret_key": READER_SECRET},
+    {"s3_secret_key": "wrong"},  # pragma: allowlist secret
 ], ids=["may only read", "wrong secret"])
 def test_a_server_that_refuses_is_no_fault_of_the_user(
     s3: S3, prefix: str, wrong: dict[str, str], caplog: pytest.LogCaptureFixture
