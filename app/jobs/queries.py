@@ -7,9 +7,23 @@ holding its blob could wait for whoever ends the job and wants that blob.
 import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from functools import cache
+from typing import Any
 
-from sqlalchemy import ColumnElement, Select, Subquery, and_, false, func, or_, select, tuple_
-from sqlalchemy.orm import aliased
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Select,
+    Subquery,
+    and_,
+    bindparam,
+    false,
+    func,
+    or_,
+    select,
+    tuple_,
+)
+from sqlalchemy.orm import InstrumentedAttribute, aliased
 
 from app.artifacts.models import ArtifactRow
 from app.jobs.models import JobAttemptRow, JobEventRow, JobFileRow, JobMetricRow, JobRow
@@ -109,7 +123,7 @@ def _running_by_owner() -> Subquery:
     )
 
 
-def _may_run(running: Subquery, max_running: int) -> ColumnElement[bool]:
+def _may_run(running: Subquery, max_running: int | BindParameter[int]) -> ColumnElement[bool]:
     """Whether the owner has fewer jobs running than the job's limit, else this one; 0 is no limit. Plans have none."""
     most = func.coalesce(JobRow.max_running, max_running)
     return or_(most == 0, JobRow.kind == "plan", func.coalesce(running.c.num_running, 0) < most)
@@ -160,30 +174,44 @@ def still_queued(job_id: str) -> Select[JobRow]:
     return select(JobRow).where(JobRow.id == job_id, JobRow.status == Status.QUEUED).with_for_update()
 
 
-def queued_before(
-    queue: str, *, owner: str, kind: Kind, priority: int, created_at: datetime, job_id: str, max_running: int = 0
-) -> Select[int]:
-    """Number of queued jobs that are to run before this one, as things stand.
+@cache
+def queued_before() -> Select[int]:
+    """Number of queued jobs that are to run before one, as things stand. To be run with `place_of` that job.
 
-    Those of other owners that are passed over do not count.
+    Those of other owners that are passed over do not count. Built once: it is asked with every submit and every look
+    at a queued job, and to build it takes longer than to run it.
     """
     running = _running_by_owner()
+    owner, priority = _asked(JobRow.owner), _asked(JobRow.priority)
     own = select(func.count()).where(
-        JobRow.status.in_(LEASED), JobRow.owner == owner, JobRow.kind == kind
+        JobRow.status.in_(LEASED), JobRow.owner == owner, JobRow.kind == _asked(JobRow.kind)
     ).scalar_subquery()
     place = tuple_(func.coalesce(running.c.num_running, 0), JobRow.created_at, JobRow.id)
     earlier = or_(
-        JobRow.priority > priority, and_(JobRow.priority == priority, place < tuple_(own, created_at, job_id)),
+        JobRow.priority > priority,
+        and_(JobRow.priority == priority, place < tuple_(own, _asked(JobRow.created_at), _asked(JobRow.id))),
     )
     return (
         select(func.count())
         .select_from(JobRow)
         .outerjoin(running, and_(running.c.owner == JobRow.owner, running.c.kind == JobRow.kind))
         .where(
-            JobRow.status == Status.QUEUED, JobRow.queue == queue, earlier,
-            or_(JobRow.owner == owner, _may_run(running, max_running)),
+            JobRow.status == Status.QUEUED, JobRow.queue == _asked(JobRow.queue), earlier,
+            or_(JobRow.owner == owner, _may_run(running, _asked(JobRow.max_running))),
         )
     )
+
+
+def place_of(job: JobRow, max_running: int) -> dict[str, object]:
+    """What `queued_before` asks of a job; `max_running` is the service's limit, 0 none."""
+    return {
+        "owner": job.owner, "priority": job.priority, "kind": job.kind, "created_at": job.created_at, "id": job.id,
+        "queue": job.queue, "max_running": max_running,
+    }
+
+
+def _asked(column: InstrumentedAttribute[Any]) -> BindParameter[Any]:
+    return bindparam(column.key, type_=column.type)
 
 
 def expired(limit: int) -> Select[JobRow]:

@@ -128,10 +128,7 @@ def queue_place(session: Session, job: JobRow, max_running: int = 0) -> QueuePla
     """Where a queued job stands; None when it is not queued. `max_running` is the service's limit, 0 none."""
     if job.status is not Status.QUEUED:
         return None
-    num_before = session.scalars(queries.queued_before(
-        job.queue, owner=job.owner, kind=job.kind, priority=job.priority, created_at=job.created_at, job_id=job.id,
-        max_running=max_running,
-    )).one()
+    num_before = session.scalars(queries.queued_before(), queries.place_of(job, max_running)).one()
     reason = _held_back(session, job, max_running) or _awaited(job)
     if num_before:
         reason = f"{num_before} queued before it; {reason}"
