@@ -1,4 +1,7 @@
-"""The service in local mode: time to the first step, submits, reads under watchers, uploads, memory of the API."""
+"""The service in local mode: time to the first step, submits, reads under watchers, uploads, memory of the API.
+
+And as a team runs it, beside MLflow: `benchmarks.team`.
+"""
 
 import asyncio
 import hashlib
@@ -17,6 +20,7 @@ import httpx
 import numpy as np
 import psutil
 
+from benchmarks import team
 from benchmarks.results import publish, spread
 from stillhouse import Client
 from stillhouse.contract.events import Measured, Progressed
@@ -187,6 +191,7 @@ def main() -> None:
         figures["get_job_p50_ms"] = median(reads)
         figures["get_job_p99_ms"] = quantiles(reads, n=100)[98]
         figures["watchers"] = WATCHERS
+    figures["team"] = team.measure()
     publish("service", figures)
 
 
