@@ -80,7 +80,7 @@ def test_no_label_names_a_job_a_request_or_a_worker(house: House) -> None:
     values = {text for _, labels in samples(house.metrics) for _, text in labels}
     (worker,) = {line["worker"] for line in house.worker_lines if line.get("job_id") == house.good_job}
     assert not values & {house.good_job, house.bad_job, GOOD_REQUEST, BAD_REQUEST, worker, ADMIN_KEY}
-    assert not any(re.search(r"(job|plan|art)_[0-9a-z]{20}", text) for text in values)
+    assert not any(re.search(r"(job|plan|art)_[0-9a-z]{20}|forged|PROPFIND", text) for text in values)
 
 
 def test_rules_are_of_the_schema_and_lead_to_their_page() -> None:
