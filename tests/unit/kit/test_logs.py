@@ -5,7 +5,6 @@ import logging
 import subprocess
 import sys
 import threading
-import warnings
 from collections.abc import Iterator
 from contextvars import copy_context
 from typing import Any, Literal
@@ -316,24 +315,18 @@ def test_lines_of_uvicorn_have_no_colours(written: Written) -> None:
     assert line["event"] == "Started server process [7]"
 
 
-def test_warnings_are_lines(written: Written) -> None:
-    configure()
-    with warnings.catch_warnings():
-        warnings.simplefilter("always")
-        # Pytest catches warnings too, and after `configure` did.
-        logging.captureWarnings(False)
-        logging.captureWarnings(True)
-        warnings.warn(f"a warning\n{FORGED}", stacklevel=1)
-    line = written.line()
-    assert (line["logger"], line["level"]) == ("py.warnings", "warning")
-
-
 def run(code: str) -> tuple[int, list[dict[str, Any]]]:
     """Exit code and lines of a process."""
     begun = f"import logging, threading\nfrom app.kit import logs\nlogs.configure('json', 'INFO', process='p')\n{code}"
     done = subprocess.run([sys.executable, "-c", begun], check=False, capture_output=True, text=True)
     assert done.stdout == ""
     return done.returncode, [json.loads(line) for line in done.stderr.splitlines()]
+
+
+def test_a_warning_is_a_line() -> None:
+    _, (line,) = run(r"import warnings; warnings.warn('first\nsecond')")
+    assert (line["logger"], line["level"]) == ("py.warnings", "warning")
+    assert "UserWarning: first\nsecond" in line["event"]
 
 
 def test_celery_leaves_our_lines_as_they_are() -> None:
