@@ -55,7 +55,7 @@ def test_the_worker_counts_what_it_does(house: House) -> None:
     assert value(text, "stillhouse_trainer_starts_total", outcome="started") == 2
     assert value(text, "stillhouse_steps_total", phase=Phase.DISTILLING) == 12 + 3
     assert value(text, "stillhouse_phase_seconds_count", phase=Phase.STAGING) == 2
-    assert value(text, "stillhouse_phase_seconds_count", phase=Phase.DISTILLING) == 1, "the one that failed is not whole"
+    assert value(text, "stillhouse_phase_seconds_count", phase=Phase.DISTILLING) == 1, "one was not whole"
     assert value(text, "stillhouse_reaper_actions_total", action="taken_back") == 0
     assert value(text, "stillhouse_events_recorded_total", type="finished") == 1
     assert value(text, "stillhouse_events_recorded_total", type="failed") == 1
