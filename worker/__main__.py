@@ -6,6 +6,7 @@ trainers.
 
 import logging
 import sys
+from collections.abc import Callable
 
 from app import queue
 from app.kit import logs
@@ -14,7 +15,9 @@ from app.storage.stores import open_files
 from worker import celery_app, numbers, pulse, reaper, sandbox, scratch, tasks
 from worker.child import warm_up
 from worker.environment import allow_many_files, hide, scrub
-from worker.workshop import open_workshop
+from worker.workshop import Workshop, open_workshop
+
+log = logging.getLogger("worker")
 
 
 def main() -> None:
@@ -32,7 +35,7 @@ def main() -> None:
     warm_up(config.engine)
     shop = open_workshop(config, files)
     logs.configure(config.log_format, config.log_level, process="worker", secrets=secrets, worker=shop.name)
-    stop_numbers = numbers.serve(shop.numbers, config)
+    stop_numbers = _serve_numbers(shop)
     scratch.sweep(config.scratch_folder)
     shop.cache.sweep()
     app = celery_app.make_app(config.broker_url)
@@ -45,6 +48,18 @@ def main() -> None:
         for rung, job_id in shop.unheard:
             queue.ring(config.broker_url, rung, job_id)
         stop_numbers()
+
+
+def _serve_numbers(shop: Workshop) -> Callable[[], None]:
+    config = shop.settings
+    try:
+        return numbers.serve(shop.numbers, config)
+    except OSError as error:
+        log.critical(
+            "This worker cannot tell its numbers on %s, port %s: %s. Give it a port of its own by "
+            "STILLHOUSE_METRICS_PORT, or none.", config.metrics_host, config.metrics_port, error.strerror or error,
+        )
+        sys.exit(2)
 
 
 if sys.argv[1:] == ["health"]:

@@ -129,7 +129,7 @@ class Numbers:
 def serve(numbers: Numbers, settings: Settings) -> Callable[[], None]:
     """Tell the numbers on the port of the settings, if they name one, until the returned function is called.
 
-    Raises OSError when the port is taken.
+    Raises OSError when the port is taken, or the host is none of this machine's.
     """
     if settings.metrics_port is None:
         return lambda: None

@@ -19,6 +19,8 @@ EXTRA_HEADERS = "extra_headers"
 # Probes address a machine by whatever name it has; these routes tell nothing worth guarding.
 UNGUARDED = ("/healthz", "/readyz")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
+# A client may write any word in the place of a method.
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 # Asked for every few seconds by machines.
 _ROUTINE = (*UNGUARDED, "/metrics")
 
@@ -67,7 +69,7 @@ class Naming:
                 await self.app(scope, receive, send_named)
             finally:
                 seconds = time.perf_counter() - begun
-                self.observe(method=scope["method"], route=_route(scope), status=status, seconds=seconds)
+                self.observe(method=_method(scope), route=_route(scope), status=status, seconds=seconds)
                 _tell(scope, status, seconds)
 
 
@@ -78,13 +80,17 @@ def _tell(scope: Scope, status: int, seconds: float) -> None:
         if name.endswith("_id") and _sane(str(value))
     }
     log.log(logging.DEBUG if scope["path"] in _ROUTINE else logging.INFO, "request", extra={
-        **ids, "method": scope["method"], "route": _route(scope),
+        **ids, "method": _method(scope), "route": _route(scope),
         "status": status, "seconds": round(seconds, 6),
     })
 
 
 def _sane(name: str | None) -> str | None:
     return name if name is not None and _REQUEST_ID.fullmatch(name) else None
+
+
+def _method(scope: Scope) -> str:
+    return scope["method"] if scope["method"] in _METHODS else "other"
 
 
 def _route(scope: Scope) -> str:

@@ -27,7 +27,7 @@ _HIDDEN = "***"
 _SECRETS: Final = (
     (re.compile(r"\b(sk|whsec)_[A-Za-z0-9+/=_-]{8,}"), rf"\1_{_HIDDEN}"),
     (re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE), rf"\1 {_HIDDEN}"),
-    (re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s:/@?#]*):[^\s/@]+@", re.IGNORECASE), rf"\1:{_HIDDEN}@"),
+    (re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s:/@?#]*):[^\s/]+@", re.IGNORECASE), rf"\1:{_HIDDEN}@"),
 )
 # Everything that could end a line, steer a terminal or turn the direction of what follows.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")

@@ -1,6 +1,7 @@
 """Log lines of a real API, a real worker and its trainers, all of one kind."""
 
 import json
+import re
 
 import pytest
 
@@ -73,8 +74,22 @@ def test_a_crash_of_the_trainer_is_one_line_with_its_traceback(house: House) -> 
     assert "ZeroDivisionError: a bug of ours" in crash["exception"]
 
 
+def test_a_client_names_neither_its_request_nor_method_nor_path_where_that_is_not_sane(house: House) -> None:
+    told = [line for line in house.api_lines if line.get("request_id") in house.forgeries]
+    assert len(told) == len(house.forgeries)
+    for line in told:
+        assert re.fullmatch(r"req_[0-9a-f]{20}", line["request_id"])
+        assert set(line) == {
+            "timestamp", "level", "event", "process", "logger", "request_id", "method", "route", "status", "seconds",
+        }
+    assert {(line["method"], line["route"]) for line in told} == {
+        ("GET", "/jobs/{job_id}"), ("GET", "unmatched"), ("GET", "/jobs"), ("POST", "/jobs"), ("other", "/jobs"),
+    }
+
+
 @pytest.mark.parametrize("text", ["api_text", "worker_text"])
 def test_no_secret_and_nothing_that_a_client_made_up_is_logged(house: House, text: str) -> None:
     written = getattr(house, text)
     assert ADMIN_KEY not in written
     assert "forged" not in written
+    assert "PROPFIND" not in written

@@ -55,6 +55,8 @@ def test_the_worker_counts_what_it_does(house: House) -> None:
     assert value(text, "stillhouse_trainer_starts_total", outcome="started") == 2
     assert value(text, "stillhouse_steps_total", phase=Phase.DISTILLING) == 12 + 3
     assert value(text, "stillhouse_phase_seconds_count", phase=Phase.STAGING) == 2
+    assert value(text, "stillhouse_phase_seconds_count", phase=Phase.DISTILLING) == 1, "one was not whole"
+    assert value(text, "stillhouse_reaper_actions_total", action="taken_back") == 0
     assert value(text, "stillhouse_events_recorded_total", type="finished") == 1
     assert value(text, "stillhouse_events_recorded_total", type="failed") == 1
     assert value(text, "stillhouse_events_recorded_total", type="checkpoint") >= 1
@@ -80,7 +82,7 @@ def test_no_label_names_a_job_a_request_or_a_worker(house: House) -> None:
     values = {text for _, labels in samples(house.metrics) for _, text in labels}
     (worker,) = {line["worker"] for line in house.worker_lines if line.get("job_id") == house.good_job}
     assert not values & {house.good_job, house.bad_job, GOOD_REQUEST, BAD_REQUEST, worker, ADMIN_KEY}
-    assert not any(re.search(r"(job|plan|art)_[0-9a-z]{20}", text) for text in values)
+    assert not any(re.search(r"(job|plan|art)_[0-9a-z]{20}|forged|PROPFIND", text) for text in values)
 
 
 def test_rules_are_of_the_schema_and_lead_to_their_page() -> None:
