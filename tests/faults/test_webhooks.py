@@ -17,6 +17,7 @@ from app.kit.clock import now
 from app.kit.database import Database
 from app.webhooks import service
 from app.webhooks.models import AttemptRow, DeliveryRow
+from tests.fixtures.recovery import Recovery
 from tests.fixtures.scripted_service import Reply, ScriptedService
 from tests.fixtures.waiting import wait_until
 
@@ -30,8 +31,12 @@ def receiver() -> Iterator[ScriptedService]:
         yield running
 
 
+@pytest.mark.fault(
+    "SIGKILL of an API that sends a webhook",
+    sees="the delivery has an attempt `lost`; another API process sends it again when its lease has ended",
+)
 def test_what_a_killed_process_was_sending_is_sent_by_another(
-    database_url: str, tmp_path: Path, receiver: ScriptedService
+    database_url: str, tmp_path: Path, receiver: ScriptedService, recovery: Recovery
 ) -> None:
     over = threading.Event()
 
@@ -65,8 +70,9 @@ def test_what_a_killed_process_was_sending_is_sent_by_another(
         assert (left.status, left.num_attempts) == ("pending", 1)
         with database.writing() as session:  # the lease runs out
             session.execute(update(DeliveryRow).values(lease_until=now(-1)))
+        recovery.begins()
         with start() as second:
-            wait_until(lambda: _status(database, delivery_id) == "delivered", PATIENCE)
+            recovery.ends(lambda: _status(database, delivery_id) == "delivered")
             second.kill()
     lost, sent = receiver.seen
     assert lost.headers["webhook-id"] == sent.headers["webhook-id"]

@@ -16,6 +16,7 @@ from app.artifacts import service as artifacts
 from app.artifacts.models import ArtifactRow, BlobRow, LooseBlobRow
 from app.http import bodies
 from app.kit.clock import now
+from app.storage.watched import WatchedStore
 from app.uploads import receiving
 from app.uploads import service as uploads
 from app.uploads.models import UploadPartRow, UploadRow
@@ -374,7 +375,9 @@ def test_a_full_disk_at_the_end_can_be_tried_again(
 ) -> None:
     path = sender.begun(len(CONTENT))
     sender.patch(path, 0, CONTENT[:-1])
-    store = service.parts.stores.files
+    watched = service.parts.stores.files
+    assert isinstance(watched, WatchedStore)
+    store = watched.inner
     room, calls = store.check_room, 0  # type: ignore[attr-defined]  # a FileStore
 
     def full_after_the_part() -> None:

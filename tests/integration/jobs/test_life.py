@@ -539,7 +539,7 @@ def blobs(desk: Desk) -> set[str]:
 
 
 def stored_files(desk: Desk, blob_ids: set[str]) -> set[str]:
-    folder = desk.stores.files._folder  # type: ignore[attr-defined]  # noqa: SLF001 - what is really on the disk
+    folder = desk.stores.files.folder  # type: ignore[attr-defined]  # what is really on the disk
     return {path.name for path in folder.rglob("*") if path.is_file()} & blob_ids
 
 

@@ -281,7 +281,7 @@ class Collection(RuleBasedStateMachine):
 
 
 def files_of(desk: Desk) -> list[Path]:
-    folder: Path = desk.stores.files._folder  # type: ignore[attr-defined]  # noqa: SLF001 - a FileStore
+    folder: Path = desk.stores.files.folder  # type: ignore[attr-defined]  # a FileStore
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
