@@ -1,4 +1,4 @@
-"""Links of the OpenAPI document: what can be done with a thing that was just made. Tools follow them to test and explore."""
+"""Links of the OpenAPI document: what can be done with a thing that was just made. Tools follow them."""
 
 from collections.abc import Iterator
 from typing import Any
