@@ -20,10 +20,11 @@ _PLAIN = re.compile(r"[^A-Za-z0-9._-]")
 MEDIA_TYPES = {
     "zip": "application/zip", "html": "text/html; charset=utf-8", "json": "application/json",
 }
+_FILES: dict[str, Any] = {kind.partition(";")[0]: {} for kind in ("application/octet-stream", *MEDIA_TYPES.values())}
 # Errors of OpenAPI are declared with `declared`; these are the good ways in which a download may end.
 RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The file.", "content": {"application/octet-stream": {}}},
-    206: {"description": "The range of the file that was asked for.", "content": {"application/octet-stream": {}}},
+    200: {"description": "The file.", "content": _FILES},
+    206: {"description": "The range of the file that was asked for.", "content": _FILES},
     304: {"description": "The file is still the one that If-None-Match names."},
 }
 

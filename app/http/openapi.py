@@ -6,6 +6,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
+from app.http.links import add_links
 from app.http.problems import MEDIA_TYPE
 from app.keys.schemas import NewKey, Rotation
 from app.webhooks.schemas import NewWebhook, WebhookChange
@@ -45,6 +46,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
         schema = model.model_json_schema(ref_template=_REF, mode="validation")
         schemas.update({**schema.pop("$defs", {}), model.__name__: schema})
     _forget_foreign_errors(document)
+    add_links(document)
     schemas["Status"]["x-transitions"] = {status: sorted(following) for status, following in TRANSITIONS.items()}
     schemas["Status"]["x-actions"] = {status: sorted(actions) for status, actions in ACTIONS.items()}
     return document

@@ -216,7 +216,9 @@ def logs(caller: ReaderOf, parts: PartsOf, job_id: str) -> list[AttemptLog]:
     "/jobs/{job_id}/report", response_model=Report,
     responses={
         200: {"content": {"text/html": {"schema": {"type": "string"}}}},
-        **declared(UnauthenticatedError, NotFoundError, NotReadyError, RangeNotSatisfiableError),
+        **declared(
+            UnauthenticatedError, NotFoundError, NotReadyError, InvalidRequestError, RangeNotSatisfiableError
+        ),
     },
 )
 def report(
@@ -238,7 +240,12 @@ def report(
 
 @router.get(
     "/jobs/{job_id}/model", response_class=Response,
-    responses={**RESPONSES, **declared(UnauthenticatedError, NotFoundError, NotReadyError, RangeNotSatisfiableError)},
+    responses={
+        **RESPONSES,
+        **declared(
+            UnauthenticatedError, NotFoundError, NotReadyError, InvalidRequestError, RangeNotSatisfiableError
+        ),
+    },
 )
 def model(
     request: Request, caller: ReaderOf, parts: PartsOf, job_id: str,

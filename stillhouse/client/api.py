@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel
 
-from stillhouse.client.connection import Connection, Params, pages, parsed
+from stillhouse.client.connection import PATIENCE, Connection, Params, pages, parsed
 from stillhouse.client.errors import StillhouseClientError, error_of_failure
 from stillhouse.client.formats import guess_format, guess_kind
 from stillhouse.client.handle import JobHandle
@@ -125,13 +125,17 @@ class Client:
         deadline = inf if timeout is None else monotonic() + timeout
         headers = {"Prefer": f"wait={max(0, round(min(PLAN_WAIT, deadline - monotonic())))}"}
         planning = parsed(
-            Planning, self._connection.request("POST", "/plans", json=_body(spec), headers=headers)
+            Planning, self._connection.request(
+                "POST", "/plans", json=_body(spec), headers=headers, patience=min(PATIENCE, deadline - monotonic()),
+            )
         )
         while not planning.terminal:
             if monotonic() >= deadline:
                 raise TimeoutError(f"{planning.id} is still {planning.status} after {timeout:g} s")
             sleep(PLAN_POLL)
-            planning = self._connection.read(Planning, f"/plans/{planning.id}")
+            planning = self._connection.read(
+                Planning, f"/plans/{planning.id}", patience=min(PATIENCE, deadline - monotonic())
+            )
         if planning.error is not None:
             raise error_of_failure(planning.error, f"/plans/{planning.id}")
         if planning.plan is None:

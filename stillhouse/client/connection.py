@@ -24,6 +24,8 @@ from stillhouse.contract.resources import Page
 TIMEOUT = httpx.Timeout(connect=5.0, read=120.0, write=60.0, pool=60.0)
 # Waits about 0.2, 0.4 and 0.8 s: enough for a restart behind a proxy, short enough for a person at a terminal.
 _RETRY = stamina.RetryingCaller(attempts=4, timeout=None, wait_initial=0.2, wait_max=2.0, wait_jitter=0.2)
+# Seconds that one call spends on waits that the service asks for. Slow rates ask for a minute.
+PATIENCE = 70.0
 
 _BUSY_STATUSES = frozenset({
     HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT,
@@ -51,6 +53,26 @@ def never_arrived(error: Exception) -> bool:
     return isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout))
 
 
+class Again:
+    """Whether to send once more after a failure, and when: for stamina. One for each call.
+
+    Who is refused as one too many has changed nothing, and waits as long as the service asks, while there is patience.
+    """
+
+    def __init__(self, is_worth_it: Callable[[Exception], bool], patience: float = PATIENCE) -> None:
+        self._is_worth_it = is_worth_it
+        self._left = patience
+
+    def __call__(self, error: Exception) -> bool | float:
+        """Seconds to wait, True for the usual, False to give up."""
+        if not isinstance(error, StillhouseApiError) or not error.is_one_too_many:
+            return self._is_worth_it(error)
+        if not error.retry_after:
+            return True
+        self._left -= error.retry_after
+        return error.retry_after if self._left >= 0 else False
+
+
 class Connection:
     """Sends requests and raises `StillhouseClientError`s."""
 
@@ -70,23 +92,28 @@ class Connection:
     ) -> T:
         """Call `send`, again after failures that may pass."""
         with self.plain_errors():
-            return _RETRY(may_pass, send, *args, **kwargs)
+            return _RETRY(Again(may_pass), send, *args, **kwargs)
 
     def request(
         self, method: str, path: str, *, params: Params | None = None, json: Any = None,  # noqa: ANN401 - any JSON
-        headers: Mapping[str, str] | None = None, repeatable: bool = True,
+        headers: Mapping[str, str] | None = None, repeatable: bool = True, patience: float = PATIENCE,
     ) -> httpx.Response:
-        """Send a small request and return its answer, which is below 400."""
+        """Send a small request and return its answer, which is below 400.
+
+        `patience` is how many seconds may go into waits that the service asks for.
+        """
 
         def send() -> httpx.Response:
             return succeeded(self.http.request(method, path, params=given(params), json=json, headers=headers))
 
         with self.plain_errors():
-            return _RETRY(may_pass if repeatable else never_arrived, send)
+            return _RETRY(Again(may_pass if repeatable else never_arrived, patience), send)
 
-    def read(self, model: type[Model], path: str, params: Params | None = None) -> Model:
+    def read(
+        self, model: type[Model], path: str, params: Params | None = None, *, patience: float = PATIENCE
+    ) -> Model:
         """GET a resource."""
-        return parsed(model, self.request("GET", path, params=params))
+        return parsed(model, self.request("GET", path, params=params, patience=patience))
 
     def read_list(self, model: type[Model], path: str) -> list[Model]:
         """GET a list of resources that is not paged."""

@@ -31,14 +31,21 @@ class UnexpectedAnswerError(StillhouseClientError):
 class StillhouseApiError(StillhouseClientError):
     """The service refused a request and said why (problem+json)."""
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, retry_after: float | None = None) -> None:
         self.problem = problem
+        # Seconds after which the service asks for the next attempt, where it does.
+        self.retry_after = retry_after
         super().__init__(problem.detail)
 
     @property
     def status(self) -> int:
         """HTTP status of the answer."""
         return self.problem.status
+
+    @property
+    def is_one_too_many(self) -> bool:
+        """Whether the request was refused for their number, and changed nothing."""
+        return self.status == HTTPStatus.TOO_MANY_REQUESTS
 
     @property
     def code(self) -> str:
@@ -84,9 +91,16 @@ def error_of_failure(failure: Failure, instance: str) -> StillhouseApiError:
 def error_of(response: httpx.Response) -> StillhouseApiError:
     """The error that an answer of status 400 or above tells; its body must have been read."""
     try:
-        return StillhouseApiError(Problem.model_validate_json(response.content))
+        problem = Problem.model_validate_json(response.content)
     except ValidationError:
-        return StillhouseApiError(_foreign_problem(response))
+        problem = _foreign_problem(response)
+    return StillhouseApiError(problem, _retry_after(response))
+
+
+def _retry_after(response: httpx.Response) -> float | None:
+    """Seconds; None for the other form, a date, which is no better than the clocks of both sides."""
+    told = response.headers.get("retry-after", "")
+    return float(told) if told.isascii() and told.isdigit() else None
 
 
 def _foreign_problem(response: httpx.Response) -> Problem:

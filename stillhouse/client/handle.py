@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from time import monotonic, sleep
 
-from stillhouse.client.connection import Connection, parsed
+from stillhouse.client.connection import PATIENCE, Connection, parsed
 from stillhouse.client.progress import ProgressCallback
 from stillhouse.client.transfer import download
 from stillhouse.client.watch import watch
@@ -41,7 +41,10 @@ class JobHandle:
 
     def refresh(self) -> Job:
         """Read the job again."""
-        self.job = self._connection.read(Job, self._path)
+        return self._refresh(PATIENCE)
+
+    def _refresh(self, patience: float) -> Job:
+        self.job = self._connection.read(Job, self._path, patience=patience)
         return self.job
 
     def watch(self, *, after: int = 0, patience: float = 120.0) -> Iterator[RecordedEvent]:
@@ -59,7 +62,7 @@ class JobHandle:
                 pass
             return self.refresh()
         deadline = monotonic() + timeout
-        while not self.refresh().terminal:
+        while not self._refresh(min(PATIENCE, deadline - monotonic())).terminal:
             if monotonic() >= deadline:
                 raise TimeoutError(f"job {self.id} is still {self.status} after {timeout:g} s; it goes on")
             sleep(min(0.5, timeout))

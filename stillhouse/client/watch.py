@@ -78,7 +78,10 @@ class _Watch:
             log.warning("lost the connection to %s; trying again", self.connection.url)
         self.failures += 1
         wait = min(LONGEST_WAIT, 0.1 * 2 ** min(self.failures, 10))
-        time.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311 - spreads watchers out, guards nothing
+        # As one too many it waits as long as the service asks, and looks once more before it gives up.
+        asked = error.retry_after if isinstance(error, StillhouseApiError) and error.is_one_too_many else None
+        least = min(asked or 0.0, max(0.0, self.patience - silence))
+        time.sleep(least + wait * random.uniform(0.5, 1.0))  # noqa: S311 - spreads watchers out, guards nothing
 
     def _stream(self) -> Iterator[RecordedEvent]:
         headers = {"Accept": "text/event-stream", "Cache-Control": "no-store", "Last-Event-ID": str(self.after)}

@@ -1,13 +1,19 @@
 """Requests of the client and their answers, over real sockets."""
 
 import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import pytest
 
 from stillhouse import Client
 from stillhouse.client import ServiceUnreachableError, StillhouseApiError, UnexpectedAnswerError
 from stillhouse.client.api import as_sent
+from stillhouse.client.connection import Again
+from stillhouse.client.errors import error_of
 from stillhouse.contract.spec import (
     CheckpointTeacher,
     IdxData,
@@ -19,9 +25,10 @@ from stillhouse.contract.spec import (
     NpzSplit,
     Objective,
 )
-from tests.fixtures.scripted_service import Reply, ScriptedService, a_job, as_json, problem
+from tests.fixtures.scripted_service import Reply, ScriptedService, Seen, a_job, as_json, problem
 
 JOB = "job_00000000000000000001"
+A_KEY = {"id": "key_1", "name": "mine", "prefix": "sk_x", "created_at": "2026-01-02T03:04:05Z", "secret": "sk_xyz"}
 ART = "art_00000000000000000001"
 SPEC = JobSpec(
     teacher=CheckpointTeacher(artifact=ART), student=Mlp(hidden=[64]), data=IdxData(train=IdxSplit(inputs=ART)),
@@ -54,6 +61,50 @@ def test_a_retried_submit_is_the_same_submit(service: ScriptedService, client: C
     keys = {seen.headers["idempotency-key"] for seen in service.seen}
     assert len(service.seen) == 3
     assert len(keys) == 1
+
+
+def one_too_many(seconds: int) -> Reply:
+    return replace(problem(429, "rate_limited"), headers={"Retry-After": str(seconds)})
+
+
+@pytest.mark.parametrize("ask", [lambda client: list(client.jobs()), lambda client: client.create_key("mine")])
+def test_who_is_one_too_many_waits_as_long_as_the_service_asks(
+    service: ScriptedService, client: Client, ask: Callable[[Client], object]
+) -> None:
+    refused_at: list[float] = []
+
+    def refuse(_seen: Seen) -> Reply:
+        refused_at.append(time.monotonic())
+        return one_too_many(2)
+
+    page = as_json({"data": [], "has_more": False, "next_cursor": None})
+    service.on("GET", "/jobs", refuse, page)
+    service.on("POST", "/keys", refuse, as_json(A_KEY, 201))
+    ask(client)
+    assert time.monotonic() - refused_at[0] >= 2
+    assert len(service.seen) == 2
+
+
+def test_a_longer_wait_than_a_call_may_take_is_told_at_once(service: ScriptedService, client: Client) -> None:
+    service.on("GET", f"/jobs/{JOB}", one_too_many(3600))
+    with pytest.raises(StillhouseApiError) as caught:
+        client.job(JOB)
+    assert (caught.value.code, caught.value.retry_after, len(service.seen)) == ("rate_limited", 3600, 1)
+
+
+def test_who_has_a_deadline_does_not_wait_beyond_it(service: ScriptedService, client: Client) -> None:
+    service.on("POST", "/plans", one_too_many(20))
+    service.on("GET", f"/jobs/{JOB}", as_json(a_job(JOB)), one_too_many(20))
+    for ask in (lambda: client.plan(SPEC, timeout=10), lambda: client.job(JOB).wait(timeout=10)):
+        with pytest.raises(StillhouseApiError):
+            ask()
+    assert len(service.seen) == 3
+
+
+def test_the_waits_of_a_call_are_bounded_together() -> None:
+    again = Again(lambda _error: False)
+    refused = error_of(httpx.Response(429, headers={"Retry-After": "30"}, request=httpx.Request("GET", "http://x")))
+    assert [again(refused) for _ in range(3)] == [30, 30, False]
 
 
 def test_two_submits_are_two_jobs(service: ScriptedService, client: Client) -> None:
