@@ -11,12 +11,12 @@ import pytest
 import requests
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from schemathesis import Case, GenerationMode, HookContext
+from schemathesis import Case, GenerationMode, HookContext, serializer
 from schemathesis.config import SchemathesisConfig
 from schemathesis.core.transport import Response
 from schemathesis.openapi import from_dict
 from schemathesis.schemas import BaseSchema
-from schemathesis.specs.openapi.checks import positive_data_acceptance
+from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 
 from app.jobs import life
 from app.main import create_app
@@ -51,6 +51,7 @@ def read_document(*modes: GenerationMode) -> BaseSchema:
     return from_dict(document(), config=config)
 
 
+serializer.alias("application/offset+octet-stream", "application/octet-stream")
 anything = read_document(GenerationMode.POSITIVE, GenerationMode.NEGATIVE)
 
 
@@ -76,9 +77,15 @@ def known(service: Service) -> dict[str, list[str]]:
     planned = service.client.post("/plans", json=service.spec(), headers={"Prefer": "wait=0"}).json()["id"]
     life.plan(service.parts.db, service.claim("plans"), Planned(plan=small_plan()))
     key = service.client.post("/keys", json={"name": "known", "owner": "other"}).json()["id"]
+    webhook = service.client.post("/webhooks", json={"url": "https://example.com/"}).json()["id"]
+    delivery = service.client.post(f"/webhooks/{webhook}/test").json()["id"]
+    begun = service.client.post("/uploads", headers={
+        "Tus-Resumable": "1.0.0", "Upload-Length": "9", "Upload-Metadata": "kind ZGF0YQ==",
+    })
     results = [file["artifact_id"] for file in service.client.get(f"/jobs/{succeeded}").json()["files"]]
     return {
         "job_id": [succeeded, running, queued], "plan_id": [planned], "key_id": [key],
+        "webhook_id": [webhook], "delivery_id": [delivery], "upload_id": [begun.headers["Location"].rpartition("/")[2]],
         "artifact_id": [service.uploaded(idx([3])), *results],
     }
 
@@ -107,9 +114,10 @@ def test_whatever_is_asked_the_answer_is_as_documented(
 def ask(case: Case[Any], service: Service, sender: requests.Session) -> None:
     case.headers["Prefer"] = "wait=0"
     # What a schema cannot say may be wrong with what it allows: a spec may name an artifact that is not there.
-    case.call_and_validate(
-        base_url=f"http://127.0.0.1:{service.port}", session=sender, excluded_checks=[positive_data_acceptance]
-    )
+    excluded = [positive_data_acceptance]
+    if case.path.startswith("/uploads"):
+        excluded.append(negative_data_rejection)  # tus answers 412 and 460 where other clients expect 400
+    case.call_and_validate(base_url=f"http://127.0.0.1:{service.port}", session=sender, excluded_checks=excluded)
 
 
 SPEC = {"name": "good"}
