@@ -16,6 +16,7 @@ from app.http.endpoints import router as service
 from app.http.guard import Doorman, Naming
 from app.http.numbers import Numbers
 from app.http.parts import Parts
+from app.jobs.control import router as control
 from app.jobs.endpoints import router as jobs
 from app.jobs.watching import Watching, reader
 from app.keys import bootstrap
@@ -36,7 +37,7 @@ def create_app(settings: Settings) -> FastAPI:
         title="Stillhouse", version=__version__, lifespan=_lifespan, redirect_slashes=False, redoc_url=None,
     )
     app.state.parts = parts
-    routers = (jobs, plans, recipes, artifacts, keys, service)
+    routers = (jobs, control, plans, recipes, artifacts, keys, service)
     for router in routers:
         app.include_router(router)
     problems.install(app, [route for router in routers for route in router.routes if isinstance(route, APIRoute)])

@@ -1,4 +1,4 @@
-"""/jobs: submitted, listed, watched, cancelled; their results."""
+"""/jobs: submitted, listed, watched; their results."""
 
 import hashlib
 from collections.abc import Sequence
@@ -19,7 +19,8 @@ from app.http.problems import declared
 from app.idempotency import service as idempotency
 from app.jobs import service
 from app.jobs.models import JobRow
-from app.jobs.schemas import applied_recipe, attempt_log, job_resource
+from app.jobs.reading import full_resource
+from app.jobs.schemas import attempt_log, job_resource
 from app.jobs.spec_reading import SentSpec, read_spec
 from app.jobs.submission import SPEC_BODY, SPEC_FAILURES, SpecBodyOf, admit
 from app.queue import queue_of, ring
@@ -27,7 +28,6 @@ from stillhouse.contract.events import RecordedEvent
 from stillhouse.contract.failures import (
     IdempotencyInFlightError,
     IdempotencyMismatchError,
-    IllegalActionError,
     InvalidCursorError,
     InvalidRequestError,
     NotFoundError,
@@ -137,26 +137,7 @@ def _split_label(text: str) -> tuple[str, str]:
 def show_job(caller: CallerOf, parts: PartsOf, job_id: str) -> Job:
     """Tell how a job stands."""
     with parts.db.reading() as session:
-        return _full(parts, session, service.find(session, caller.owner, job_id))
-
-
-def _full(parts: Parts, session: Session, row: JobRow) -> Job:
-    return job_resource(
-        row, stalled_seconds=parts.settings.stalled_seconds, files=service.files(session, row.id),
-        place=service.queue_place(session, row), recipe=applied_recipe(row),
-    )
-
-
-@router.post(
-    "/jobs/{job_id}/cancel", status_code=202,
-    responses=declared(UnauthenticatedError, NotFoundError, IllegalActionError),
-)
-def cancel(caller: CallerOf, parts: PartsOf, job_id: str) -> Job:
-    """Cancel a job: at once while it waits; as soon as its worker has heard while it runs. Twice is no error."""
-    with parts.db.writing() as session:
-        job = _full(parts, session, service.cancel(session, caller.owner, job_id))
-    parts.announcer.announce(job_id)
-    return job
+        return full_resource(parts, session, service.find(session, caller.owner, job_id))
 
 
 @router.get(

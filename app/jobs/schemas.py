@@ -13,7 +13,7 @@ from stillhouse.contract.recipes import applied
 from stillhouse.contract.report import AppliedRecipe
 from stillhouse.contract.resources import AttemptLog, Job, JobFile, Progress, QueuePlace
 from stillhouse.contract.spec import JobSpec
-from stillhouse.contract.status import ACTIONS, LEASED, TERMINAL
+from stillhouse.contract.status import LEASED, TERMINAL, actions
 
 
 def job_resource(
@@ -26,7 +26,7 @@ def job_resource(
         phase=row.phase, stalled=_is_stalled(row, stalled_seconds), attempt=row.attempt, losses=row.losses,
         queue=place, progress=_progress(row),
         error=None if row.error is None else Failure.model_validate(row.error),
-        allowed_actions=sorted(ACTIONS[row.status]),
+        allowed_actions=sorted(actions(row.status, row.kind)),
         files=[_job_file(role, artifact) for role, artifact in (files or {}).items()],
         spec=row.spec, recipe=recipe, seed=row.spec.get("seed", 0), created_at=row.created_at,
         started_at=row.started_at, finished_at=row.finished_at, last_event_at=row.last_event_at,

@@ -17,7 +17,9 @@ from stillhouse.contract.events import StatusChanged
 from stillhouse.contract.failures import IllegalActionError, NotFoundError, UnknownArtifactError
 from stillhouse.contract.resources import MetricSeries, QueuePlace
 from stillhouse.contract.spec import JobSpec
-from stillhouse.contract.status import ACTIONS, TRANSITIONS, Action, Kind, Status
+from stillhouse.contract.status import HEEDED, LEASED, TERMINAL, Action, Kind, Status, actions
+
+_DONE = {Action.CANCEL: "cancelled", Action.PAUSE: "paused", Action.RESUME: "resumed"}
 
 
 def submit(
@@ -79,16 +81,48 @@ def cancel(session: Session, owner: str, job_id: str, kind: Kind = "job") -> Job
 
     Raises NotFoundError, or IllegalActionError when the job has ended.
     """
+    row = _row_to(session, owner, job_id, Action.CANCEL, kind)
+    if row.status in HEEDED[Action.CANCEL]:
+        return row
+    following = Status.CANCELLING if row.status in LEASED else Status.CANCELLED
+    return log.change_status(session, row, following, "cancelled by the user")
+
+
+def pause(session: Session, owner: str, job_id: str) -> JobRow:
+    """Take a job that waits out of the queue; ask the worker of one that runs for a checkpoint and its slot.
+
+    Asking twice changes nothing. Raises NotFoundError, or IllegalActionError when the job is being cancelled or has
+    ended.
+    """
+    row = _row_to(session, owner, job_id, Action.PAUSE)
+    if row.status in HEEDED[Action.PAUSE]:
+        return row
+    following = Status.PAUSING if row.status in LEASED else Status.PAUSED
+    return log.change_status(session, row, following, "paused by the user")
+
+
+def resume(session: Session, owner: str, job_id: str) -> JobRow:
+    """Queue a paused job again, where its age counts. One that is queued or runs is left alone.
+
+    Ring after the commit: the row counts as rung already. Raises NotFoundError, or IllegalActionError in every
+    other status; one that is still pausing must be paused first.
+    """
+    row = _row_to(session, owner, job_id, Action.RESUME)
+    if row.status in HEEDED[Action.RESUME]:
+        return row
+    return log.change_status(session, row, Status.QUEUED, "resumed by the user", values={"rung_at": now()})
+
+
+def _row_to(session: Session, owner: str, job_id: str, action: Action, kind: Kind = "job") -> JobRow:
+    """The owner's job (or plan), locked, when it may be asked for this, or was already."""
     row = session.scalars(queries.owned_for_change(owner, job_id, kind)).one_or_none()
     if row is None:
         raise NotFoundError
-    if Action.CANCEL not in ACTIONS[row.status]:
-        raise IllegalActionError(f"The {row.kind} has {row.status} already; it can no longer be cancelled.")
-    if row.status is Status.CANCELLING:
-        return row
-    is_held = Status.CANCELLING in TRANSITIONS[row.status]
-    following = Status.CANCELLING if is_held else Status.CANCELLED
-    return log.change_status(session, row, following, "cancelled by the user")
+    allowed = actions(row.status, kind)
+    if action not in allowed and row.status not in HEEDED[action]:
+        stands = f"has {row.status} already; it can no longer" if row.status in TERMINAL else f"is {row.status}; it cannot"
+        raise IllegalActionError(f"The {kind} {stands} be {_DONE[action]}.", allowed=allowed)
+    return row
 
 
 def events_after(session: Session, job_id: str, seq: int = 0, limit: int = 100) -> Sequence[JobEventRow]:

@@ -151,7 +151,22 @@ def show(job: JobId = "last", *, as_json: Json = False, url: Url = None, key: Ke
 def cancel(job: JobId, *, as_json: Json = False, url: Url = None, key: Key = None) -> None:
     """Stop a job."""
     with connected(url, key) as client:
-        after = find_job(client, job).cancel()
+        _tell_status(find_job(client, job).cancel(), as_json=as_json)
+
+
+def pause(job: JobId, *, as_json: Json = False, url: Url = None, key: Key = None) -> None:
+    """Have a job give its slot back; it keeps a checkpoint."""
+    with connected(url, key) as client:
+        _tell_status(find_job(client, job).pause(), as_json=as_json)
+
+
+def resume(job: JobId, *, as_json: Json = False, url: Url = None, key: Key = None) -> None:
+    """Queue a paused job again; it goes on from its checkpoint."""
+    with connected(url, key) as client:
+        _tell_status(find_job(client, job).resume(), as_json=as_json)
+
+
+def _tell_status(after: Job, *, as_json: bool) -> None:
     if as_json:
         print_json(after)
     else:
@@ -295,4 +310,4 @@ def _print_job(job: Job) -> None:
 
 
 def _done_to(action: str) -> str:
-    return {"cancel": "cancelled"}.get(str(action), str(action))
+    return {"cancel": "cancelled", "pause": "paused", "resume": "resumed"}.get(str(action), str(action))

@@ -20,7 +20,7 @@ _PIPE_WIDTH = 200
 
 COLOURS = {
     "succeeded": "green", "failed": "red", "cancelled": "yellow", "cancelling": "yellow", "running": "cyan",
-    "queued": "blue",
+    "queued": "blue", "pausing": "yellow", "paused": "yellow",
 }
 # Broken over two lines so that the table fits on 80 columns.
 TITLES = {"teacher": "teacher", "student": "distilled\nstudent", "control": "same student,\nno teacher"}

@@ -66,7 +66,18 @@ class JobHandle:
 
     def cancel(self) -> Job:
         """Ask the job to stop. A running one becomes `cancelling` first."""
-        self.job = parsed(Job, self._connection.request("POST", f"{self._path}/cancel"))
+        return self._ask("cancel")
+
+    def pause(self) -> Job:
+        """Ask the job to give its slot back. A running one becomes `pausing` first, and writes a checkpoint."""
+        return self._ask("pause")
+
+    def resume(self) -> Job:
+        """Queue the paused job again; it goes on from its checkpoint."""
+        return self._ask("resume")
+
+    def _ask(self, action: str) -> Job:
+        self.job = parsed(Job, self._connection.request("POST", f"{self._path}/{action}"))
         return self.job
 
     def download(

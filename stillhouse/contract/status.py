@@ -38,6 +38,8 @@ class Action(StrEnum):
     """What a user may ask of a job."""
 
     CANCEL = "cancel"
+    PAUSE = "pause"
+    RESUME = "resume"
 
 
 class Request(StrEnum):
@@ -49,7 +51,7 @@ class Request(StrEnum):
 
 
 TRANSITIONS: Final = MappingProxyType({
-    Status.QUEUED: frozenset({Status.RUNNING, Status.CANCELLED, Status.FAILED}),
+    Status.QUEUED: frozenset({Status.RUNNING, Status.PAUSED, Status.CANCELLED, Status.FAILED}),
     # running -> queued: the worker drained, or was lost.
     Status.RUNNING: frozenset({
         Status.SUCCEEDED, Status.FAILED, Status.PAUSING, Status.CANCELLING, Status.QUEUED,
@@ -75,16 +77,29 @@ AFTER_LOSS: Final = MappingProxyType({
 LEASED: Final = frozenset(AFTER_LOSS)
 TERMINAL: Final = frozenset(status for status, following in TRANSITIONS.items() if not following)
 
+# What makes a difference in each status.
 ACTIONS: Final = MappingProxyType({
-    Status.QUEUED: frozenset({Action.CANCEL}),
-    Status.RUNNING: frozenset({Action.CANCEL}),
+    Status.QUEUED: frozenset({Action.CANCEL, Action.PAUSE}),
+    Status.RUNNING: frozenset({Action.CANCEL, Action.PAUSE}),
     Status.PAUSING: frozenset({Action.CANCEL}),
-    Status.PAUSED: frozenset({Action.CANCEL}),
-    Status.CANCELLING: frozenset({Action.CANCEL}),  # asking twice changes nothing and is no error
+    Status.PAUSED: frozenset({Action.CANCEL, Action.RESUME}),
+    Status.CANCELLING: frozenset({Action.CANCEL}),
     Status.SUCCEEDED: frozenset[Action](),
     Status.FAILED: frozenset[Action](),
     Status.CANCELLED: frozenset[Action](),
 })
+
+# Where the user has what was asked for already: asking again changes nothing and is no error.
+HEEDED: Final = MappingProxyType({
+    Action.CANCEL: frozenset({Status.CANCELLING}),
+    Action.PAUSE: frozenset({Status.PAUSING, Status.PAUSED}),
+    Action.RESUME: frozenset({Status.QUEUED, Status.RUNNING}),
+})
+
+
+def actions(status: Status, kind: Kind = "job") -> frozenset[Action]:
+    """What a user may ask of a job (or of a plan, which can only be cancelled) in this status."""
+    return ACTIONS[status] & {Action.CANCEL} if kind == "plan" else ACTIONS[status]
 
 
 def may_follow(current: Status, following: Status) -> bool:

@@ -96,6 +96,17 @@ def test_a_refused_action_tells_what_is_allowed(service: ScriptedService, run: R
     assert "nothing; its status is final" in result.stderr
 
 
+@pytest.mark.parametrize(("command", "status"), [("pause", "pausing"), ("resume", "queued"), ("cancel", "cancelling")])
+def test_asking_something_of_a_job_tells_where_it_stands_then(
+    service: ScriptedService, run: Run, command: str, status: str
+) -> None:
+    service.on("GET", f"/jobs/{JOB}", job_that("running"))
+    service.on("POST", f"/jobs/{JOB}/{command}", job_that(status))
+    plain, as_data = run(command, JOB), run(command, JOB, "--json")
+    assert (plain.exit_code, plain.stdout, plain.stderr.strip()) == (0, "", f"{JOB} is {status}")
+    assert json.loads(as_data.stdout)["status"] == status
+
+
 def test_a_wrong_key_tells_where_to_give_one(service: ScriptedService, run: Run) -> None:
     service.on("GET", "/jobs", problem(401, "unauthenticated"))
     result = run("list")

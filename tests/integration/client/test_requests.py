@@ -84,6 +84,15 @@ def test_a_refused_action_tells_what_is_allowed(service: ScriptedService, client
     assert caught.value.allowed_actions == ["revive"]
 
 
+def test_a_job_is_paused_and_resumed(service: ScriptedService, client: Client) -> None:
+    service.on("GET", f"/jobs/{JOB}", as_json(a_job(JOB)))
+    service.on("POST", f"/jobs/{JOB}/pause", as_json(a_job(JOB, status="pausing"), 202))
+    service.on("POST", f"/jobs/{JOB}/resume", as_json(a_job(JOB, status="queued"), 202))
+    job = client.job(JOB)
+    assert (job.pause().status, job.status) == ("pausing", "pausing")
+    assert (job.resume().status, job.status) == ("queued", "queued")
+
+
 def test_a_page_of_a_proxy_is_an_error_with_its_words(service: ScriptedService, client: Client) -> None:
     service.on("GET", f"/jobs/{JOB}", Reply(b"<h1>Teapot</h1>", 418))
     with pytest.raises(StillhouseApiError, match="Teapot") as caught:

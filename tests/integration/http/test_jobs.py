@@ -46,7 +46,7 @@ def test_a_job_is_submitted_and_told(either_service: Service) -> None:
     assert job.spec == spec
     assert job.queue is not None
     assert job.queue.position == 1
-    assert job.allowed_actions == ["cancel"]
+    assert job.allowed_actions == ["cancel", "pause"]
     assert Job.model_validate(either_service.client.get(f"/jobs/{job.id}").json()) == job
 
 

@@ -278,6 +278,32 @@ def test_draining_stores_a_checkpoint_and_queues_the_job(shop: Workshop, office:
     assert result(office, job_id)["state"] == noop_engine.count(60)
 
 
+def test_pausing_stores_a_checkpoint_and_gives_the_slot_back(shop: Workshop, office: Desk) -> None:
+    job_id = office.submit(labels={"noop.steps": "60", "noop.wait": "0.05", "noop.every": "1000"})
+    with serving(shop):
+        wait_until(lambda: steps(office, job_id) > 3)
+        other = office.submit(labels={"noop.steps": "2"})
+        assert office.pause(job_id) == Status.PAUSING
+    row = office.row(job_id)
+    assert (row.status, row.losses, shop.devices.num_free) == (Status.PAUSED, 0, 1)
+    assert row.checkpoint_artifact_id is not None
+    assert office.row(other).status == Status.SUCCEEDED, "the slot went to whoever waited"
+    assert office.resume(job_id) == Status.QUEUED
+    serve(shop, "cpu")
+    runs = result(office, job_id)["runs"]
+    assert runs[0] == 0
+    assert runs[1] > 3
+    assert result(office, job_id)["state"] == noop_engine.count(60)
+
+
+def test_pausing_while_inputs_are_staged_starts_no_trainer(shop: Workshop, office: Desk) -> None:
+    job_id = office.submit(labels=LONG)
+    claim = office.claim()
+    office.pause(job_id)
+    supervise(shop, claim, "cpu")
+    assert office.statuses(job_id) == ["queued", "running", "pausing", "paused"]
+
+
 def test_draining_while_inputs_are_staged_starts_no_trainer(shop: Workshop, office: Desk) -> None:
     job_id = office.submit()
     claim = office.claim()

@@ -3,11 +3,13 @@ import pytest
 from stillhouse.contract.status import (
     ACTIONS,
     AFTER_LOSS,
+    HEEDED,
     LEASED,
     TERMINAL,
     TRANSITIONS,
     Action,
     Status,
+    actions,
     may_follow,
     sources,
 )
@@ -16,7 +18,7 @@ from stillhouse.contract.status import (
 def test_the_graph_is_the_designs() -> None:
     edges = {f"{one} -> {other}" for one, following in TRANSITIONS.items() for other in following}
     assert edges == {
-        "queued -> running", "queued -> cancelled", "queued -> failed",
+        "queued -> running", "queued -> paused", "queued -> cancelled", "queued -> failed",
         "running -> succeeded", "running -> failed", "running -> pausing", "running -> cancelling", "running -> queued",
         "pausing -> paused", "pausing -> cancelling", "pausing -> succeeded", "pausing -> failed",
         "paused -> queued", "paused -> cancelled",
@@ -51,6 +53,24 @@ def test_whatever_may_be_cancelled_can_get_cancelled() -> None:
     for status in Status:
         if Action.CANCEL in ACTIONS[status]:
             assert status is Status.CANCELLING or {Status.CANCELLING, Status.CANCELLED} & TRANSITIONS[status]
+
+
+def test_whatever_may_be_paused_or_resumed_gets_there() -> None:
+    for status in Status:
+        if Action.PAUSE in ACTIONS[status]:
+            assert {Status.PAUSING, Status.PAUSED} & TRANSITIONS[status]
+        if Action.RESUME in ACTIONS[status]:
+            assert Status.QUEUED in TRANSITIONS[status]
+
+
+def test_what_is_asked_for_twice_is_heeded_once() -> None:
+    for action, there in HEEDED.items():
+        starts = [status for status in Status if action in ACTIONS[status] and status not in there]
+        assert all(there & TRANSITIONS[status] or TERMINAL & TRANSITIONS[status] for status in starts)
+
+
+def test_a_plan_can_only_be_cancelled() -> None:
+    assert {action for status in Status for action in actions(status, "plan")} == {Action.CANCEL}
 
 
 @pytest.mark.parametrize("following", list(Status))
