@@ -12,14 +12,15 @@ from sqlalchemy.orm import Session
 from app.artifacts.endpoints import stored_content
 from app.artifacts.models import ArtifactRow
 from app.http.access import Caller, CallerOf
-from app.http.downloads import RESPONSES, disposition, serve
+from app.http.downloads import RESPONSES, disposition, names_etag, serve
 from app.http.paging import CursorOf, LimitOf
 from app.http.parts import Parts, PartsOf
+from app.http.preferences import wait_seconds
 from app.http.problems import declared
 from app.idempotency import service as idempotency
 from app.jobs import service
 from app.jobs.models import JobRow
-from app.jobs.reading import full_resource
+from app.jobs.reading import standing_otherwise
 from app.jobs.schemas import attempt_log, job_resource
 from app.jobs.spec_reading import SentSpec, read_spec
 from app.jobs.submission import SPEC_BODY, SPEC_FAILURES, SpecBodyOf, admit
@@ -58,6 +59,13 @@ IdempotencyKeyOf = Annotated[str | None, Header(
 )]
 SeqOf = Annotated[int, Query(ge=0, lt=_MAX_SEQ, description="Only events with a `seq` above this.")]
 LastEventIdOf = Annotated[str, Header(max_length=64, description="As EventSource sends it; wins over `after`.")]
+# Seconds that the answer to GET /jobs/{id} may be waited for.
+MOST_WAIT = 60
+PreferOf = Annotated[str, Header(
+    description="`wait=N` (RFC 7240) answers when the job has changed, or differs from what If-None-Match names, or "
+    f"after N seconds, of at most {MOST_WAIT}; at once when it has ended.",
+)]
+IfNoneMatchOf = Annotated[str, Header(description="ETags of what the client knows; answered with 304 while it holds.")]
 LabelsOf = Annotated[
     Sequence[str], Query(max_length=16, description="Only jobs with this label, as key:value; may be repeated.")
 ]
@@ -133,11 +141,25 @@ def _split_label(text: str) -> tuple[str, str]:
     return key, value
 
 
-@router.get("/jobs/{job_id}", responses=declared(UnauthenticatedError, NotFoundError))
-def show_job(caller: CallerOf, parts: PartsOf, job_id: str) -> Job:
-    """Tell how a job stands."""
-    with parts.db.reading() as session:
-        return full_resource(parts, session, service.find(session, caller.owner, job_id))
+@router.get(
+    "/jobs/{job_id}", response_model=Job,
+    responses={
+        304: {"description": "The job stands as If-None-Match names it."},
+        **declared(UnauthenticatedError, NotFoundError),
+    },
+)
+async def show_job(
+    caller: CallerOf, parts: PartsOf, job_id: str, prefer: PreferOf = "", if_none_match: IfNoneMatchOf = "",
+) -> Response:
+    """Tell how a job stands; with `Prefer: wait=N`, when that has changed. The ETag changes with all that is told."""
+    seconds = wait_seconds(prefer, usual=0, most=MOST_WAIT)
+    found = await standing_otherwise(parts, caller.owner, job_id, known=if_none_match, seconds=seconds)
+    headers = {"ETag": found.etag, "Cache-Control": "private, no-cache"}
+    if seconds:
+        headers["Preference-Applied"] = f"wait={seconds}"
+    if names_etag(if_none_match, found.etag):
+        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
+    return Response(found.content, media_type="application/json", headers=headers)
 
 
 @router.get(

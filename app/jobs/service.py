@@ -120,8 +120,8 @@ def _row_to(session: Session, owner: str, job_id: str, action: Action, kind: Kin
         raise NotFoundError
     allowed = actions(row.status, kind)
     if action not in allowed and row.status not in HEEDED[action]:
-        stands = f"has {row.status} already; it can no longer" if row.status in TERMINAL else f"is {row.status}; it cannot"
-        raise IllegalActionError(f"The {kind} {stands} be {_DONE[action]}.", allowed=allowed)
+        stands = f"has {row.status} already" if row.status in TERMINAL else f"is {row.status}"
+        raise IllegalActionError(f"The {kind} {stands}; it cannot be {_DONE[action]}.", allowed=allowed)
     return row
 
 

@@ -1,6 +1,7 @@
 """One job, as its submitter holds it."""
 
 from collections.abc import Iterator, Sequence
+from http import HTTPStatus
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -20,6 +21,7 @@ class JobHandle:
     def __init__(self, connection: Connection, job: Job) -> None:
         self._connection = connection
         self.job = job
+        self._etag: str | None = None  # of `job`, where it was read by `refresh`
 
     def __repr__(self) -> str:
         return f"<JobHandle {self.id} {self.status}>"
@@ -38,9 +40,16 @@ class JobHandle:
     def _path(self) -> str:
         return f"/jobs/{self.id}"
 
-    def refresh(self) -> Job:
-        """Read the job again."""
-        self.job = self._connection.read(Job, self._path)
+    def refresh(self, *, wait: float = 0) -> Job:
+        """Read the job again: now, or when it stands otherwise than last read, at the latest after `wait` seconds.
+
+        One request waits for at most 60 seconds.
+        """
+        known = {"If-None-Match": self._etag} if self._etag else {}
+        response = self._connection.request("GET", self._path, headers={"Prefer": f"wait={round(wait)}", **known})
+        self._etag = response.headers.get("etag")
+        if response.status_code != HTTPStatus.NOT_MODIFIED:
+            self.job = parsed(Job, response)
         return self.job
 
     def watch(self, *, after: int = 0, patience: float = 120.0) -> Iterator[RecordedEvent]:
@@ -77,7 +86,7 @@ class JobHandle:
         return self._ask("resume")
 
     def _ask(self, action: str) -> Job:
-        self.job = parsed(Job, self._connection.request("POST", f"{self._path}/{action}"))
+        self.job, self._etag = parsed(Job, self._connection.request("POST", f"{self._path}/{action}")), None
         return self.job
 
     def download(

@@ -93,6 +93,18 @@ def test_a_job_is_paused_and_resumed(service: ScriptedService, client: Client) -
     assert (job.resume().status, job.status) == ("queued", "queued")
 
 
+def test_a_job_is_read_again_when_it_stands_otherwise(service: ScriptedService, client: Client) -> None:
+    changed = Reply(json.dumps(a_job(JOB, status="succeeded", terminal=True)).encode(), headers={"ETag": '"b"'})
+    known = Reply(json.dumps(a_job(JOB)).encode(), headers={"ETag": '"a"'})
+    service.on("GET", f"/jobs/{JOB}", known, known, Reply(status=304, headers={"ETag": '"a"'}), changed)
+    job = client.job(JOB)
+    assert [job.refresh().status, job.refresh(wait=30).status, job.refresh(wait=30).status] == [
+        "running", "running", "succeeded",
+    ]
+    asked = [(seen.headers["prefer"], seen.headers.get("if-none-match")) for seen in service.seen[1:]]
+    assert asked == [("wait=0", None), ("wait=30", '"a"'), ("wait=30", '"a"')]
+
+
 def test_a_page_of_a_proxy_is_an_error_with_its_words(service: ScriptedService, client: Client) -> None:
     service.on("GET", f"/jobs/{JOB}", Reply(b"<h1>Teapot</h1>", 418))
     with pytest.raises(StillhouseApiError, match="Teapot") as caught:
