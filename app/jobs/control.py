@@ -1,14 +1,25 @@
 """/jobs/{id}/...: what a user asks of a job that is there."""
 
-from fastapi import APIRouter
+import json
+from typing import Any
+
+from fastapi import APIRouter, Response
 
 from app.http.access import CallerOf
 from app.http.parts import PartsOf
 from app.http.problems import declared
 from app.jobs import service
 from app.jobs.reading import full_resource
+from app.jobs.spec_reading import read_spec
+from app.jobs.submission import SPEC_FAILURES, IdempotencyKeyOf, admit, enqueue, once
 from app.queue import ring
-from stillhouse.contract.failures import IllegalActionError, NotFoundError, UnauthenticatedError
+from stillhouse.contract.failures import (
+    IdempotencyInFlightError,
+    IdempotencyMismatchError,
+    IllegalActionError,
+    NotFoundError,
+    UnauthenticatedError,
+)
 from stillhouse.contract.resources import Job
 from stillhouse.contract.status import Status
 
@@ -45,3 +56,24 @@ def resume(caller: CallerOf, parts: PartsOf, job_id: str) -> Job:
         ring(parts.settings.broker_url, row.queue, job_id)
     parts.announcer.announce(job_id)
     return job
+
+
+@router.post(
+    "/jobs/{job_id}/retry", status_code=202, response_model=Job,
+    responses=declared(
+        *SPEC_FAILURES, NotFoundError, IllegalActionError, IdempotencyMismatchError, IdempotencyInFlightError,
+    ),
+)
+def retry(caller: CallerOf, parts: PartsOf, job_id: str, idempotency_key: IdempotencyKeyOf = None) -> Response:
+    """Submit the spec of a job that has ended again, as a new job. It is refused where an input is gone."""
+    with parts.db.reading() as session:
+        retried = service.to_retry(session, caller.owner, job_id)
+    sent = read_spec(json.dumps(retried.spec).encode())
+
+    def make() -> dict[str, Any]:
+        admit(parts, caller.owner, sent.spec)
+        return enqueue(parts, caller.owner, sent, idempotency_key, retried=retried)
+
+    return once(
+        parts, caller.owner, request=f"POST /jobs/{job_id}/retry", body=b"", key=idempotency_key, make=make
+    )

@@ -1,6 +1,5 @@
 """/jobs: submitted, listed, watched; their results."""
 
-import hashlib
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Annotated, Any
@@ -17,14 +16,12 @@ from app.http.paging import CursorOf, LimitOf
 from app.http.parts import Parts, PartsOf
 from app.http.preferences import wait_seconds
 from app.http.problems import declared
-from app.idempotency import service as idempotency
 from app.jobs import service
 from app.jobs.models import JobRow
 from app.jobs.reading import standing_otherwise
 from app.jobs.schemas import attempt_log, job_resource
-from app.jobs.spec_reading import SentSpec, read_spec
-from app.jobs.submission import SPEC_BODY, SPEC_FAILURES, SpecBodyOf, admit
-from app.queue import queue_of, ring
+from app.jobs.spec_reading import read_spec
+from app.jobs.submission import SPEC_BODY, SPEC_FAILURES, IdempotencyKeyOf, SpecBodyOf, admit, enqueue, once
 from stillhouse.contract.events import RecordedEvent
 from stillhouse.contract.failures import (
     IdempotencyInFlightError,
@@ -36,7 +33,6 @@ from stillhouse.contract.failures import (
     RangeNotSatisfiableError,
     UnauthenticatedError,
 )
-from stillhouse.contract.recipes import applied
 from stillhouse.contract.report import Report
 from stillhouse.contract.resources import AttemptLog, Job, MetricSeries, ModelFormat, Page
 from stillhouse.contract.status import TERMINAL, Status
@@ -52,11 +48,6 @@ _REPORT_HEADERS = {
 _ROLES: dict[ModelFormat, str] = {"zip": "bundle", "safetensors": "safetensors", "onnx": "onnx"}
 _MAX_SEQ = 2**62
 
-IdempotencyKeyOf = Annotated[str | None, Header(
-    min_length=1, max_length=255,
-    description="Any string of your own. The same key with the same body is answered as the first time, and makes no "
-    "second job.",
-)]
 SeqOf = Annotated[int, Query(ge=0, lt=_MAX_SEQ, description="Only events with a `seq` above this.")]
 LastEventIdOf = Annotated[str, Header(max_length=64, description="As EventSource sends it; wins over `after`.")]
 # Seconds that the answer to GET /jobs/{id} may be waited for.
@@ -80,42 +71,12 @@ def submit(
 ) -> Response:
     """Submit a distillation job. It is checked against the headers of its artifacts, and queued."""
     sent = read_spec(body)
-    if idempotency_key is not None:
-        earlier = idempotency.begin(
-            parts.db, owner=caller.owner, key=idempotency_key, request="POST /jobs",
-            body_sha256=hashlib.sha256(body).hexdigest(), hours=parts.settings.idempotency_hours,
-        )
-        if earlier is not None:
-            return _submitted(earlier.status_code, earlier.response, {"Idempotent-Replayed": "true"})
-    is_submitted = False
-    try:
+
+    def make() -> dict[str, Any]:
         admit(parts, caller.owner, sent.spec)
-        job = _enqueue(parts, caller, sent, idempotency_key)
-        is_submitted = True
-    finally:
-        if not is_submitted and idempotency_key is not None:
-            idempotency.abandon(parts.db, owner=caller.owner, key=idempotency_key)
-    return _submitted(HTTPStatus.ACCEPTED, job)
+        return enqueue(parts, caller.owner, sent, idempotency_key)
 
-
-def _enqueue(parts: Parts, caller: Caller, sent: SentSpec, idempotency_key: str | None) -> dict[str, Any]:
-    queue = queue_of(sent.spec, parts.settings.default_queue)
-    with parts.db.writing() as session:
-        row = service.submit(session, owner=caller.owner, spec=sent.spec, raw=sent.raw, queue=queue)
-        place = service.queue_place(session, row)
-        job = job_resource(
-            row, stalled_seconds=parts.settings.stalled_seconds, place=place, recipe=applied(sent.spec)
-        ).model_dump(mode="json")
-        if idempotency_key is not None:
-            idempotency.finish(
-                session, owner=caller.owner, key=idempotency_key, status_code=HTTPStatus.ACCEPTED, response=job
-            )
-    ring(parts.settings.broker_url, queue, row.id)
-    return job
-
-
-def _submitted(status_code: int, job: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
-    return JSONResponse(job, status_code, headers={"Location": f"/jobs/{job['id']}", **(headers or {})})
+    return once(parts, caller.owner, request="POST /jobs", body=body, key=idempotency_key, make=make)
 
 
 @router.get("/jobs", responses=declared(UnauthenticatedError, InvalidRequestError, InvalidCursorError))

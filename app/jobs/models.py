@@ -11,7 +11,7 @@ from sqlalchemy.types import TypeDecorator
 from app.kit.clock import now
 from app.kit.database import Base, VerbatimJson
 from stillhouse.contract.events import RecordedEvent
-from stillhouse.contract.status import Kind, Status
+from stillhouse.contract.status import Keep, Kind, Status
 
 
 class StatusType(TypeDecorator[Status]):
@@ -37,6 +37,7 @@ class JobRow(Base):
         CheckConstraint(f"status IN ({', '.join(repr(status.value) for status in Status)})", name="status"),
         CheckConstraint("kind IN ('job', 'plan')", name="kind"),
         CheckConstraint("num_devices > 0", name="num_devices"),
+        CheckConstraint("keep IN ('best')", name="keep"),
         Index("ix_jobs_owner_created_at_id", "owner", "created_at", "id"),
         Index("ix_jobs_status_queue", "status", "queue"),
         Index("ix_jobs_status_lease_until", "status", "lease_until"),
@@ -79,6 +80,10 @@ class JobRow(Base):
     plan: Mapped[dict[str, Any] | None] = mapped_column(VerbatimJson)
     # No foreign key: artifacts point to jobs already. Both change in one transaction, in `life`.
     checkpoint_artifact_id: Mapped[str | None]
+    # The job whose spec this one repeats.
+    retry_of: Mapped[str | None]
+    # What a user who cancelled it wants all the same: who holds it, or claims it next, is to export the best student.
+    keep: Mapped[Keep | None] = mapped_column(String(8))
 
 
 class JobInputRow(Base):
@@ -100,6 +105,25 @@ class JobFileRow(Base):
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
     role: Mapped[str] = mapped_column(primary_key=True)
     artifact_id: Mapped[str] = mapped_column(ForeignKey("artifacts.id", ondelete="CASCADE"), index=True)
+
+
+class JobCheckpointRow(Base):
+    """A stored checkpoint, with what was known of the training when it was written."""
+
+    __tablename__ = "job_checkpoints"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    # Counted from 1 within the job; the newest is always there, so that no number is given twice.
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    artifact_id: Mapped[str] = mapped_column(ForeignKey("artifacts.id", ondelete="CASCADE"), index=True)
+    attempt: Mapped[int]
+    phase: Mapped[str]
+    step: Mapped[int] = mapped_column(BigInteger)
+    epoch: Mapped[int | None]
+    # Of the last evaluation, by what selects the best step; better when higher. Null before the first.
+    score: Mapped[float | None] = mapped_column(Float(53))
+    metrics: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    created_at: Mapped[datetime] = mapped_column(default=now(), index=True)
 
 
 class JobEventRow(Base):
@@ -144,5 +168,6 @@ class JobAttemptRow(Base):
     started_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
     outcome: Mapped[str | None]
+    reason: Mapped[str | None]
     log: Mapped[str] = mapped_column(default="")
     log_truncated: Mapped[bool] = mapped_column(default=False)

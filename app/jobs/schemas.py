@@ -22,7 +22,8 @@ def job_resource(
 ) -> Job:
     """The job for its owner. `files`, `place` and `recipe` are left out of lists."""
     return Job(
-        id=row.id, name=row.name, labels=row.labels, status=row.status, terminal=row.status in TERMINAL,
+        id=row.id, retry_of=row.retry_of, name=row.name, labels=row.labels,
+        status=row.status, terminal=row.status in TERMINAL,
         phase=row.phase, stalled=_is_stalled(row, stalled_seconds), attempt=row.attempt, losses=row.losses,
         queue=place, progress=_progress(row),
         error=None if row.error is None else Failure.model_validate(row.error),

@@ -19,13 +19,16 @@ from stillhouse.contract.resources import MetricSeries, QueuePlace
 from stillhouse.contract.spec import JobSpec
 from stillhouse.contract.status import HEEDED, LEASED, TERMINAL, Action, Kind, Status, actions
 
-_DONE = {Action.CANCEL: "cancelled", Action.PAUSE: "paused", Action.RESUME: "resumed"}
+_DONE = {Action.CANCEL: "cancelled", Action.PAUSE: "paused", Action.RESUME: "resumed", Action.RETRY: "retried"}
 
 
 def submit(
-    session: Session, *, owner: str, spec: JobSpec, raw: dict[str, Any], queue: str, kind: Kind = "job"
+    session: Session, *, owner: str, spec: JobSpec, raw: dict[str, Any], queue: str, kind: Kind = "job",
+    retried: JobRow | None = None,
 ) -> JobRow:
     """Add a queued job (or plan) and the first line of its log. `raw` is the spec as it was sent.
+
+    One that retries another is called and labelled as that one is.
 
     Ring after the commit: the row counts as rung already. Raises UnknownArtifactError.
     """
@@ -33,15 +36,17 @@ def submit(
     row = session.scalars(
         insert(JobRow)
         .values(
-            id=new_id(kind), kind=kind, owner=owner, name=spec.name, labels=spec.labels, spec=raw,
-            spec_version=spec.version, queue=queue,
+            id=new_id(kind), kind=kind, owner=owner, spec=raw, spec_version=spec.version, queue=queue,
+            name=retried.name if retried else spec.name, labels=retried.labels if retried else spec.labels,
+            priority=retried.priority if retried else 0, retry_of=retried.id if retried else None,
             num_devices=spec.devices if kind == "job" else 1,  # preflight alone runs in one process
             status=Status.QUEUED, last_seq=1, queued_at=now(), rung_at=now(), last_event_at=now(),
         )
         .returning(JobRow)
     ).one()
     session.execute(insert(JobInputRow), [{"job_id": row.id, "artifact_id": artifact_id} for artifact_id in inputs])
-    log.append(session, row, row.created_at, [StatusChanged(status=Status.QUEUED, reason="submitted")])
+    reason = f"a retry of {retried.id}" if retried else "submitted"
+    log.append(session, row, row.created_at, [StatusChanged(status=Status.QUEUED, reason=reason)])
     return row
 
 
@@ -113,16 +118,27 @@ def resume(session: Session, owner: str, job_id: str) -> JobRow:
     return log.change_status(session, row, Status.QUEUED, "resumed by the user", values={"rung_at": now()})
 
 
+def to_retry(session: Session, owner: str, job_id: str) -> JobRow:
+    """A job that has ended, to submit its spec again. Raises NotFoundError, or IllegalActionError before its end."""
+    row = find(session, owner, job_id)
+    _refuse_unless_allowed(row, Action.RETRY)
+    return row
+
+
 def _row_to(session: Session, owner: str, job_id: str, action: Action, kind: Kind = "job") -> JobRow:
     """The owner's job (or plan), locked, when it may be asked for this, or was already."""
     row = session.scalars(queries.owned_for_change(owner, job_id, kind)).one_or_none()
     if row is None:
         raise NotFoundError
-    allowed = actions(row.status, kind)
+    _refuse_unless_allowed(row, action)
+    return row
+
+
+def _refuse_unless_allowed(row: JobRow, action: Action) -> None:
+    allowed = actions(row.status, row.kind)
     if action not in allowed and row.status not in HEEDED[action]:
         stands = f"has {row.status} already" if row.status in TERMINAL else f"is {row.status}"
-        raise IllegalActionError(f"The {kind} {stands}; it cannot be {_DONE[action]}.", allowed=allowed)
-    return row
+        raise IllegalActionError(f"The {row.kind} {stands}; it cannot be {_DONE[action]}.", allowed=allowed)
 
 
 def events_after(session: Session, job_id: str, seq: int = 0, limit: int = 100) -> Sequence[JobEventRow]:

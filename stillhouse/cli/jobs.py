@@ -40,6 +40,7 @@ from stillhouse.wording import gain_sentence, verdict
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="File or folder to write to.")]
 # The options of `submit` that draft a spec.
 _DRAFTED = frozenset(inspect.signature(drafting.draft).parameters)
+_DONE = {"cancel": "cancelled", "pause": "paused", "resume": "resumed", "retry": "retried"}
 _ENDS = {Status.SUCCEEDED: Exit.OK, Status.CANCELLED: Exit.CANCELLED}
 
 
@@ -84,12 +85,16 @@ def submit(
                 label=label, task=task, recipe=recipe, epochs=epochs, temperature=temperature, seed=seed,
                 no_control=no_control, device=device, devices=devices,
             ).uploaded(client)
-        job = client.submit(spec, idempotency_key=idempotency_key)
-        print_json(job.job) if as_json else answers().print(job.id)
-        if watch:
-            end_as(follow_job(job))
-        elif not as_json:
-            tell(f"queued. Follow it: stillhouse watch {job.id}")
+        _queued(client.submit(spec, idempotency_key=idempotency_key), watch=watch, as_json=as_json)
+
+
+def _queued(job: JobHandle, *, watch: bool, as_json: bool) -> None:
+    """Tell of a new job, and watch it where that is wanted."""
+    print_json(job.job) if as_json else answers().print(job.id)
+    if watch:
+        end_as(follow_job(job))
+    elif not as_json:
+        tell(f"queued. Follow it: stillhouse watch {job.id}")
 
 
 def refuse_beside_spec(context: typer.Context) -> None:
@@ -164,6 +169,17 @@ def resume(job: JobId, *, as_json: Json = False, url: Url = None, key: Key = Non
     """Queue a paused job again; it goes on from its checkpoint."""
     with connected(url, key) as client:
         _tell_status(find_job(client, job).resume(), as_json=as_json)
+
+
+def retry(
+    job: JobId, *,
+    idempotency_key: Annotated[str | None, typer.Option(help="The same key gives the same job, not another.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Watch the new job until it ends.")] = False,
+    as_json: Json = False, url: Url = None, key: Key = None,
+) -> None:
+    """Queue a job that has ended again, as a new one. Prints the new job's id."""
+    with connected(url, key) as client:
+        _queued(find_job(client, job).retry(idempotency_key=idempotency_key), watch=watch, as_json=as_json)
 
 
 def _tell_status(after: Job, *, as_json: bool) -> None:
@@ -291,7 +307,8 @@ def _print_job(job: Job) -> None:
     table = plain_table("", "")
     table.show_header = False
     rows = {
-        "job": job.id, "name": escape(job.name or ""), "status": coloured(str(job.status)),
+        "job": job.id, "retry of": job.retry_of or "", "name": escape(job.name or ""),
+        "status": coloured(str(job.status)),
         "progress": stage(job), "left": duration(job.progress.eta_seconds) if job.progress.eta_seconds else "",
         "waits because": escape(job.queue.reason) if job.queue else "",
         "recipe": escape(", ".join([job.recipe.name, *(f"but {pointer}" for pointer in job.recipe.overrides)]))
@@ -310,4 +327,4 @@ def _print_job(job: Job) -> None:
 
 
 def _done_to(action: str) -> str:
-    return {"cancel": "cancelled", "pause": "paused", "resume": "resumed"}.get(str(action), str(action))
+    return _DONE.get(str(action), str(action))

@@ -1,5 +1,6 @@
 """One job, as its submitter holds it."""
 
+import uuid
 from collections.abc import Iterator, Sequence
 from http import HTTPStatus
 from pathlib import Path
@@ -84,6 +85,15 @@ class JobHandle:
     def resume(self) -> Job:
         """Queue the paused job again; it goes on from its checkpoint."""
         return self._ask("resume")
+
+    def retry(self, *, idempotency_key: str | None = None) -> "JobHandle":
+        """A new job of the same spec, once this one has ended.
+
+        Repeating a call with the same `idempotency_key` gives the same job, not another one.
+        """
+        headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
+        response = self._connection.request("POST", f"{self._path}/retry", headers=headers)
+        return JobHandle(self._connection, parsed(Job, response))
 
     def _ask(self, action: str) -> Job:
         self.job, self._etag = parsed(Job, self._connection.request("POST", f"{self._path}/{action}")), None

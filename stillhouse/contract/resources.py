@@ -63,6 +63,7 @@ class Job(Resource):
     """A job as GET /jobs/{id} tells it."""
 
     id: str
+    retry_of: str | None = Field(default=None, description="The job whose spec this one repeats.")
     name: str | None = None
     labels: dict[str, str] = {}
     status: Status | str = Field(union_mode="left_to_right")

@@ -6,6 +6,8 @@ from typing import Final, Literal
 
 # A plan lives as a job does, but ends with preflight. It is not listed, and forgotten after a while.
 Kind = Literal["job", "plan"]
+# What a user who cancels a job may want all the same: the best student so far, as the job's model.
+Keep = Literal["best"]
 
 
 class Status(StrEnum):
@@ -40,6 +42,7 @@ class Action(StrEnum):
     CANCEL = "cancel"
     PAUSE = "pause"
     RESUME = "resume"
+    RETRY = "retry"
 
 
 class Request(StrEnum):
@@ -84,9 +87,9 @@ ACTIONS: Final = MappingProxyType({
     Status.PAUSING: frozenset({Action.CANCEL}),
     Status.PAUSED: frozenset({Action.CANCEL, Action.RESUME}),
     Status.CANCELLING: frozenset({Action.CANCEL}),
-    Status.SUCCEEDED: frozenset[Action](),
-    Status.FAILED: frozenset[Action](),
-    Status.CANCELLED: frozenset[Action](),
+    Status.SUCCEEDED: frozenset({Action.RETRY}),
+    Status.FAILED: frozenset({Action.RETRY}),
+    Status.CANCELLED: frozenset({Action.RETRY}),
 })
 
 # Where the user has what was asked for already: asking again changes nothing and is no error.
@@ -94,6 +97,7 @@ HEEDED: Final = MappingProxyType({
     Action.CANCEL: frozenset({Status.CANCELLING}),
     Action.PAUSE: frozenset({Status.PAUSING, Status.PAUSED}),
     Action.RESUME: frozenset({Status.QUEUED, Status.RUNNING}),
+    Action.RETRY: frozenset[Status](),  # each time makes another job
 })
 
 

@@ -107,6 +107,16 @@ def test_asking_something_of_a_job_tells_where_it_stands_then(
     assert json.loads(as_data.stdout)["status"] == status
 
 
+def test_retry_prints_the_id_of_the_new_job(service: ScriptedService, run: Run) -> None:
+    other = "job_00000000000000000002"
+    service.on("GET", f"/jobs/{JOB}", job_that("failed"))
+    service.on("POST", f"/jobs/{JOB}/retry", as_json(a_job(other, status="queued", retry_of=JOB), 202))
+    result = run("retry", JOB, "--idempotency-key", "abc")
+    assert (result.exit_code, result.stdout) == (0, f"{other}\n")
+    assert f"stillhouse watch {other}" in result.stderr
+    assert service.seen[-1].headers["idempotency-key"] == "abc"
+
+
 def test_a_wrong_key_tells_where_to_give_one(service: ScriptedService, run: Run) -> None:
     service.on("GET", "/jobs", problem(401, "unauthenticated"))
     result = run("list")

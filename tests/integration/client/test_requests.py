@@ -105,6 +105,19 @@ def test_a_job_is_read_again_when_it_stands_otherwise(service: ScriptedService, 
     assert asked == [("wait=0", None), ("wait=30", '"a"'), ("wait=30", '"a"')]
 
 
+def test_a_retry_is_another_job(service: ScriptedService, client: Client) -> None:
+    other = "job_00000000000000000002"
+    service.on("GET", f"/jobs/{JOB}", as_json(a_job(JOB, status="failed", terminal=True)))
+    service.on("POST", f"/jobs/{JOB}/retry", as_json(a_job(other, status="queued", retry_of=JOB), 202))
+    job = client.job(JOB)
+    retried = job.retry(idempotency_key="abc")
+    assert (retried.id, retried.job.retry_of, job.id) == (other, JOB, JOB)
+    job.retry()
+    keys = [seen.headers["idempotency-key"] for seen in service.requests("POST", f"/jobs/{JOB}/retry")]
+    assert keys[0] == "abc"
+    assert keys[1] not in {"", "abc"}
+
+
 def test_a_page_of_a_proxy_is_an_error_with_its_words(service: ScriptedService, client: Client) -> None:
     service.on("GET", f"/jobs/{JOB}", Reply(b"<h1>Teapot</h1>", 418))
     with pytest.raises(StillhouseApiError, match="Teapot") as caught:

@@ -2,10 +2,14 @@
 
 import json
 
+import pytest
 import redis
+from sqlalchemy import update
 
 from app.doorbell import redis_url
 from app.jobs import life
+from app.jobs.models import JobRow
+from stillhouse.contract.failures import DivergedError
 from stillhouse.contract.status import Request
 from tests.fixtures.service import Service
 
@@ -46,3 +50,83 @@ def test_another_owners_job_is_neither_paused_nor_resumed(service: Service) -> N
         for action in ("pause", "resume"):
             assert bob.post(f"/jobs/{job_id}/{action}").status_code == 404
     assert service.client.get(f"/jobs/{job_id}").json()["status"] == "queued"
+
+
+# Retry
+
+
+def ended(service: Service, how: str, **sections: object) -> str:
+    """Id of a job that has ended so."""
+    job_id = service.submitted(**sections)
+    if how == "cancelled":
+        service.client.post(f"/jobs/{job_id}/cancel")
+    elif how == "failed":
+        life.fail(service.parts.db, service.claim(), DivergedError().as_failure())
+    else:
+        service.succeed(service.claim(), {"bundle": b"PK"})
+    assert service.client.get(f"/jobs/{job_id}").json()["status"] == how
+    return job_id
+
+
+@pytest.mark.parametrize("how", ["cancelled", "failed", "succeeded"])
+def test_what_has_ended_is_retried_as_a_new_job(either_service: Service, how: str) -> None:
+    job_id = ended(either_service, how, name="digits", labels={"team": "a"}, seed=7)
+    old = either_service.client.get(f"/jobs/{job_id}").json()
+    assert old["allowed_actions"] == ["retry"]
+    response = either_service.client.post(f"/jobs/{job_id}/retry")
+    new = response.json()
+    assert (response.status_code, response.headers["location"]) == (202, f"/jobs/{new['id']}")
+    assert new["id"] != job_id
+    assert (new["retry_of"], new["status"], new["attempt"]) == (job_id, "queued", 0)
+    assert {key: new[key] for key in ("spec", "name", "labels", "seed")} == {
+        key: old[key] for key in ("spec", "name", "labels", "seed")
+    }
+    listed = either_service.client.get("/jobs").json()["data"]
+    assert [(job["id"], job["retry_of"]) for job in listed] == [(new["id"], job_id), (job_id, None)]
+    log = either_service.client.get(f"/jobs/{new['id']}/events").json()["data"]
+    assert job_id in log[0]["event"]["reason"]
+    assert either_service.claim().job_id == new["id"]
+    assert either_service.client.get(f"/jobs/{job_id}").json() == old
+
+
+def test_what_has_not_ended_is_not_retried(service: Service) -> None:
+    job_id = service.submitted()
+    refused = service.client.post(f"/jobs/{job_id}/retry")
+    assert (refused.status_code, refused.json()["code"]) == (409, "illegal_action")
+    assert refused.json()["allowed_actions"] == ["cancel", "pause"]
+    with service.new_owner("bob") as bob:
+        assert bob.post(f"/jobs/{job_id}/retry").status_code == 404
+
+
+def test_a_retry_whose_input_is_gone_is_refused_and_names_it(either_service: Service) -> None:
+    job_id = ended(either_service, "cancelled")
+    teacher = either_service.client.get(f"/jobs/{job_id}").json()["spec"]["teacher"]["artifact"]
+    assert either_service.client.delete(f"/artifacts/{teacher}").status_code == 204
+    headers = {"Idempotency-Key": "abc"}
+    for _ in range(2):  # a refusal does not use the key up
+        refused = either_service.client.post(f"/jobs/{job_id}/retry", headers=headers)
+        assert (refused.status_code, refused.json()["code"], refused.json()["param"]) == (
+            422, "unknown_artifact", "/teacher/artifact"
+        )
+
+
+def test_a_retry_that_is_sent_twice_makes_one_job(either_service: Service) -> None:
+    job_id, other = ended(either_service, "cancelled"), ended(either_service, "cancelled")
+    headers = {"Idempotency-Key": "abc"}
+    first = either_service.client.post(f"/jobs/{job_id}/retry", headers=headers)
+    again = either_service.client.post(f"/jobs/{job_id}/retry", headers=headers)
+    assert (again.status_code, again.json()) == (202, first.json())
+    assert again.headers["idempotent-replayed"] == "true"
+    mismatched = either_service.client.post(f"/jobs/{other}/retry", headers=headers)
+    assert (mismatched.status_code, mismatched.json()["code"]) == (422, "idempotency_key_reused")
+    assert len(either_service.client.get("/jobs").json()["data"]) == 3
+    second = either_service.client.post(f"/jobs/{job_id}/retry")
+    assert second.json()["id"] != first.json()["id"], "without a key, each retry is another job"
+
+
+def test_a_spec_that_this_release_does_not_take_is_not_retried(service: Service) -> None:
+    job_id = ended(service, "cancelled")
+    with service.parts.db.writing() as session:
+        session.execute(update(JobRow).where(JobRow.id == job_id).values(spec={"teacher": {"kind": "oracle"}}))
+    refused = service.client.post(f"/jobs/{job_id}/retry")
+    assert (refused.status_code, refused.json()["code"]) == (422, "invalid_spec")

@@ -235,7 +235,9 @@ def test_a_queued_job_is_cancelled_at_once_and_only_once(service: Service) -> No
     cancelled = service.client.post(f"/jobs/{job_id}/cancel")
     assert (cancelled.status_code, cancelled.json()["status"]) == (202, "cancelled")
     again = service.client.post(f"/jobs/{job_id}/cancel")
-    assert (again.status_code, again.json()["code"], again.json()["allowed_actions"]) == (409, "illegal_action", [])
+    assert (again.status_code, again.json()["code"], again.json()["allowed_actions"]) == (
+        409, "illegal_action", ["retry"]
+    )
 
 
 def test_a_running_job_is_asked_to_stop(service: Service) -> None:
