@@ -19,7 +19,7 @@ from app.http.problems import declared
 from app.jobs import service
 from app.jobs.models import JobRow
 from app.jobs.reading import standing_otherwise
-from app.jobs.schemas import attempt_log, job_resource
+from app.jobs.schemas import attempt_log, attempt_resource, job_resource
 from app.jobs.spec_reading import read_spec
 from app.jobs.submission import SPEC_BODY, SPEC_FAILURES, IdempotencyKeyOf, SpecBodyOf, admit, enqueue, once
 from stillhouse.contract.events import RecordedEvent
@@ -34,7 +34,7 @@ from stillhouse.contract.failures import (
     UnauthenticatedError,
 )
 from stillhouse.contract.report import Report
-from stillhouse.contract.resources import AttemptLog, Job, MetricSeries, ModelFormat, Page
+from stillhouse.contract.resources import Attempt, AttemptLog, Job, MetricSeries, ModelFormat, Page
 from stillhouse.contract.status import TERMINAL, Status
 
 router = APIRouter(tags=["jobs"])
@@ -160,6 +160,14 @@ def metrics(caller: CallerOf, parts: PartsOf, job_id: str) -> list[MetricSeries]
     with parts.db.reading() as session:
         service.find(session, caller.owner, job_id)
         return service.metrics(session, job_id)
+
+
+@router.get("/jobs/{job_id}/attempts", responses=declared(UnauthenticatedError, NotFoundError))
+def attempts(caller: CallerOf, parts: PartsOf, job_id: str) -> list[Attempt]:
+    """Read who had a go at the job, when, how that ended and why; oldest first."""
+    with parts.db.reading() as session:
+        service.find(session, caller.owner, job_id)
+        return [attempt_resource(row) for row in service.attempts_without_logs(session, job_id)]
 
 
 @router.get("/jobs/{job_id}/logs", responses=declared(UnauthenticatedError, NotFoundError))

@@ -13,6 +13,7 @@ from app.kit.clock import now
 from stillhouse.contract.events import Event, StatusChanged
 from stillhouse.contract.status import LEASED, TERMINAL, Status, sources
 
+MAX_REASON = 1024
 _RELEASED = {"lease_worker": None, "lease_until": None, "phase": None, "samples_per_second": None, "eta_seconds": None}
 
 
@@ -42,7 +43,7 @@ def change_status(
 
     `values` are further columns, `last_words` events that go before the change, `outcome` how the attempt ended.
     """
-    events = [*last_words, StatusChanged(status=following, reason=reason[:1024])]
+    events = [*last_words, StatusChanged(status=following, reason=reason[:MAX_REASON])]
     changed = session.scalars(
         update(JobRow)
         .where(JobRow.id == row.id, JobRow.status.in_(sources(following)))
@@ -57,7 +58,7 @@ def change_status(
         raise IllegalTransitionError(f"{row.id}: {row.status} to {following}")
     append(session, changed, changed.last_event_at, events)
     if following not in LEASED:
-        _end_attempt(session, changed, outcome or following)
+        _end_attempt(session, changed, outcome or following, reason)
     if following in TERMINAL:
         discard_leftovers(session, changed.id)
     return changed
@@ -74,11 +75,11 @@ def _consequences(following: Status) -> dict[str, object]:
     return columns
 
 
-def _end_attempt(session: Session, row: JobRow, outcome: str) -> None:
+def _end_attempt(session: Session, row: JobRow, outcome: str, reason: str) -> None:
     session.execute(
         update(JobAttemptRow)
         .where(
             JobAttemptRow.job_id == row.id, JobAttemptRow.attempt == row.attempt, JobAttemptRow.ended_at.is_(None),
         )
-        .values(ended_at=now(), outcome=outcome)
+        .values(ended_at=now(), outcome=outcome, reason=reason[:MAX_REASON])
     )

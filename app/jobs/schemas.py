@@ -11,7 +11,7 @@ from app.jobs.models import JobAttemptRow, JobRow
 from stillhouse.contract.failures import Failure
 from stillhouse.contract.recipes import applied
 from stillhouse.contract.report import AppliedRecipe
-from stillhouse.contract.resources import AttemptLog, Job, JobFile, Progress, QueuePlace
+from stillhouse.contract.resources import Attempt, AttemptLog, Job, JobFile, Progress, QueuePlace
 from stillhouse.contract.spec import JobSpec
 from stillhouse.contract.status import LEASED, TERMINAL, actions
 
@@ -65,6 +65,15 @@ def _progress(row: JobRow) -> Progress:
 def _job_file(role: str, artifact: ArtifactRow) -> JobFile:
     return JobFile(
         role=role, artifact_id=artifact.id, format=artifact.format, size=artifact.size, sha256=artifact.sha256
+    )
+
+
+def attempt_resource(row: JobAttemptRow) -> Attempt:
+    """An attempt, without what its trainer printed."""
+    until = row.ended_at or datetime.now(UTC)
+    return Attempt(
+        attempt=row.attempt, worker=row.worker, started_at=row.started_at, ended_at=row.ended_at,
+        seconds=max(0.0, (until - row.started_at).total_seconds()), outcome=row.outcome, reason=row.reason,
     )
 
 

@@ -160,6 +160,11 @@ def attempts(session: Session, job_id: str) -> Sequence[JobAttemptRow]:
     return session.scalars(queries.attempts(job_id)).all()
 
 
+def attempts_without_logs(session: Session, job_id: str) -> Sequence[JobAttemptRow]:
+    """The job's attempts, oldest first."""
+    return session.scalars(queries.attempts_without_logs(job_id)).all()
+
+
 def files(session: Session, job_id: str) -> dict[str, ArtifactRow]:
     """The job's stored results by role."""
     return dict(session.execute(queries.files(job_id)).all())

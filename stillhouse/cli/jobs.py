@@ -20,6 +20,7 @@ from stillhouse.cli.interrupts import heeding_interrupts
 from stillhouse.cli.output import (
     age,
     answers,
+    attempt_table,
     coloured,
     duration,
     job_table,
@@ -213,6 +214,18 @@ def report(
             print_json(handle.report())
         else:
             print_report(handle)
+
+
+def attempts(job: JobId = "last", *, as_json: Json = False, url: Url = None, key: Key = None) -> None:
+    """Show who had a go at a job, how that ended and why."""
+    with connected(url, key) as client:
+        found = find_job(client, job).attempts()
+    if as_json:
+        print_json(found)
+    elif found:
+        answers().print(attempt_table(found))
+    else:
+        tell("no worker has begun this job yet")
 
 
 def logs(

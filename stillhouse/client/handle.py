@@ -11,7 +11,7 @@ from stillhouse.client.transfer import ProgressCallback, download
 from stillhouse.client.watch import watch
 from stillhouse.contract.events import RecordedEvent
 from stillhouse.contract.report import Report
-from stillhouse.contract.resources import AttemptLog, Job, MetricSeries, ModelFormat
+from stillhouse.contract.resources import Attempt, AttemptLog, Job, MetricSeries, ModelFormat
 
 _SUFFIXES = {"zip": ".zip", "safetensors": ".safetensors", "onnx": ".onnx"}
 
@@ -123,6 +123,10 @@ class JobHandle:
     def metrics(self) -> Sequence[MetricSeries]:
         """Each metric over the steps of its phase."""
         return self._connection.read_list(MetricSeries, f"{self._path}/metrics")
+
+    def attempts(self) -> Sequence[Attempt]:
+        """Who had a go at the job, when, how that ended and why; oldest first."""
+        return self._connection.read_list(Attempt, f"{self._path}/attempts")
 
     def logs(self) -> Sequence[AttemptLog]:
         """What the trainer of each attempt printed."""

@@ -172,6 +172,22 @@ class MetricSeries(Resource):
     points: list[tuple[int, float | None]] = Field(description="Pairs of step and value, ascending.")
 
 
+class Attempt(Resource):
+    """One worker's go at a job, as GET /jobs/{id}/attempts tells it."""
+
+    attempt: int = Field(description="Counted from 1.")
+    worker: str = Field(description="Host and process of the worker.")
+    started_at: datetime = Field(description="When the worker claimed the job.")
+    ended_at: datetime | None = Field(default=None, description="Null while it goes on.")
+    seconds: float = Field(description="How long it took, or has taken so far.")
+    outcome: str | None = Field(
+        default=None,
+        description="How it ended: `succeeded`, `failed`, `cancelled`, `paused`, `drained` (the worker shut down) or "
+        "`lost` (worker or trainer died). Null while it goes on.",
+    )
+    reason: str | None = Field(default=None, description="Why it ended, in a few words; of `failed`, the error's code.")
+
+
 class AttemptLog(Resource):
     """What the trainer of one attempt printed."""
 

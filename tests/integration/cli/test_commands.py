@@ -117,6 +117,23 @@ def test_retry_prints_the_id_of_the_new_job(service: ScriptedService, run: Run) 
     assert service.seen[-1].headers["idempotency-key"] == "abc"
 
 
+def test_attempts_are_a_table(service: ScriptedService, run: Run) -> None:
+    told = {
+        "attempt": 1, "worker": "host:1", "started_at": "2026-01-02T03:04:05Z", "seconds": 125.0, "outcome": "lost",
+        "reason": "the trainer was killed by SIGKILL",
+    }
+    service.on("GET", f"/jobs/{JOB}", job_that("running"))
+    service.on("GET", f"/jobs/{JOB}/attempts", as_json([told, {**told, "attempt": 2, "outcome": None, "reason": None}]))
+    result = run("attempts", JOB)
+    assert result.exit_code == 0
+    head, first, second = result.stdout.splitlines()
+    assert head.split() == ["ATTEMPT", "OUTCOME", "BEGAN", "TOOK", "WORKER", "REASON"]
+    assert "lost" in first
+    assert first.rstrip().endswith("2 min 5 s  host:1  the trainer was killed by SIGKILL")
+    assert "goes on" in second
+    assert [attempt["attempt"] for attempt in json.loads(run("attempts", JOB, "--json").stdout)] == [1, 2]
+
+
 def test_a_wrong_key_tells_where_to_give_one(service: ScriptedService, run: Run) -> None:
     service.on("GET", "/jobs", problem(401, "unauthenticated"))
     result = run("list")

@@ -118,6 +118,14 @@ def test_a_retry_is_another_job(service: ScriptedService, client: Client) -> Non
     assert keys[1] not in {"", "abc"}
 
 
+def test_attempts_are_read(service: ScriptedService, client: Client) -> None:
+    told = {"attempt": 1, "worker": "host:1", "started_at": "2026-01-02T03:04:05Z", "seconds": 2.5, "outcome": "newish"}
+    service.on("GET", f"/jobs/{JOB}", as_json(a_job(JOB)))
+    service.on("GET", f"/jobs/{JOB}/attempts", as_json([told]))
+    (attempt,) = client.job(JOB).attempts()
+    assert (attempt.attempt, attempt.worker, attempt.seconds, attempt.outcome) == (1, "host:1", 2.5, "newish")
+
+
 def test_a_page_of_a_proxy_is_an_error_with_its_words(service: ScriptedService, client: Client) -> None:
     service.on("GET", f"/jobs/{JOB}", Reply(b"<h1>Teapot</h1>", 418))
     with pytest.raises(StillhouseApiError, match="Teapot") as caught:

@@ -1,6 +1,7 @@
 """What a user asks of a job that is there, over HTTP."""
 
 import json
+from datetime import datetime
 
 import pytest
 import redis
@@ -130,3 +131,22 @@ def test_a_spec_that_this_release_does_not_take_is_not_retried(service: Service)
         session.execute(update(JobRow).where(JobRow.id == job_id).values(spec={"teacher": {"kind": "oracle"}}))
     refused = service.client.post(f"/jobs/{job_id}/retry")
     assert (refused.status_code, refused.json()["code"]) == (422, "invalid_spec")
+
+
+# Attempts
+
+
+def test_attempts_are_read_with_their_times(either_service: Service) -> None:
+    job_id = either_service.submitted()
+    assert either_service.client.get(f"/jobs/{job_id}/attempts").json() == []
+    life.stop(either_service.parts.db, either_service.claim(), Request.DRAIN)
+    either_service.claim()
+    first, second = either_service.client.get(f"/jobs/{job_id}/attempts").json()
+    assert (first["attempt"], first["worker"], first["outcome"]) == (1, "worker-1", "drained")
+    assert first["reason"] == "the worker is shutting down"
+    began, ended = (datetime.fromisoformat(first[name]) for name in ("started_at", "ended_at"))
+    assert first["seconds"] == pytest.approx((ended - began).total_seconds())
+    assert (second["attempt"], second["ended_at"], second["outcome"], second["reason"]) == (2, None, None, None)
+    assert second["seconds"] >= 0
+    with either_service.new_owner("bob") as bob:
+        assert bob.get(f"/jobs/{job_id}/attempts").status_code == 404

@@ -2,10 +2,10 @@
 
 import pytest
 
-from app.jobs import life
+from app.jobs import life, service
 from app.kit.clock import now
 from stillhouse.contract.events import CheckpointSaved
-from stillhouse.contract.failures import IllegalActionError, NotFoundError
+from stillhouse.contract.failures import DivergedError, IllegalActionError, NotFoundError
 from stillhouse.contract.status import TERMINAL, Phase, Request, Status
 from tests.fixtures.jobs import LEASE, Desk, upload
 
@@ -93,3 +93,33 @@ def test_nobody_pauses_or_resumes_the_job_of_another_or_a_plan(desk: Desk) -> No
         with pytest.raises(NotFoundError):
             ask(plan_id)
     assert desk.row(job_id).status is Status.QUEUED
+
+
+# Attempts
+
+
+def attempts(desk: Desk, job_id: str) -> list[tuple[int, str, str | None, str | None]]:
+    with desk.db.reading() as session:
+        rows = service.attempts_without_logs(session, job_id)
+    assert all((row.ended_at is None) == (row.outcome is None) for row in rows)
+    return [(row.attempt, row.worker, row.outcome, row.reason) for row in rows]
+
+
+def test_every_attempt_tells_how_it_ended_and_why(desk: Desk) -> None:
+    job_id = desk.submit()
+    life.stop(desk.db, desk.claim("a"), Request.DRAIN)
+    life.lose(desk.db, desk.claim("b"), "the trainer was killed by SIGKILL", 5)
+    claim = desk.claim("c")
+    desk.pause(job_id)
+    life.stop(desk.db, claim, Request.PAUSE)
+    desk.resume(job_id)
+    desk.claim("d")
+    desk.expire(job_id)
+    life.reap(desk.db, 5)
+    last = desk.claim("e")
+    assert attempts(desk, job_id)[-1] == (5, "e", None, None)
+    life.fail(desk.db, last, DivergedError().as_failure())
+    assert attempts(desk, job_id) == [
+        (1, "a", "drained", "the worker is shutting down"), (2, "b", "lost", "the trainer was killed by SIGKILL"),
+        (3, "c", "paused", "paused"), (4, "d", "lost", "the worker was lost"), (5, "e", "failed", "diverged"),
+    ]
