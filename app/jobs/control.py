@@ -1,9 +1,9 @@
 """/jobs/{id}/...: what a user asks of a job that is there."""
 
 import json
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Query, Response
 
 from app.http.access import CallerOf
 from app.http.parts import PartsOf
@@ -17,22 +17,33 @@ from stillhouse.contract.failures import (
     IdempotencyInFlightError,
     IdempotencyMismatchError,
     IllegalActionError,
+    InvalidRequestError,
     NotFoundError,
     UnauthenticatedError,
 )
 from stillhouse.contract.resources import Job
-from stillhouse.contract.status import Status
+from stillhouse.contract.status import Keep, Status
 
 router = APIRouter(tags=["jobs"])
 
+KeepOf = Annotated[Keep | Literal["none"], Query(
+    description="`best` has the best student so far evaluated and exported: the job ends `cancelled`, with a model and "
+    "a report that says where training stopped; without, when there was nothing to keep yet.",
+)]
 _FAILURES = declared(UnauthenticatedError, NotFoundError, IllegalActionError)
 
 
-@router.post("/jobs/{job_id}/cancel", status_code=202, responses=_FAILURES)
-def cancel(caller: CallerOf, parts: PartsOf, job_id: str) -> Job:
+@router.post(
+    "/jobs/{job_id}/cancel", status_code=202,
+    responses=declared(UnauthenticatedError, NotFoundError, IllegalActionError, InvalidRequestError),
+)
+def cancel(caller: CallerOf, parts: PartsOf, job_id: str, keep: KeepOf = "none") -> Job:
     """Cancel a job: at once while it waits; as soon as its worker has heard while it runs. Twice is no error."""
     with parts.db.writing() as session:
-        job = full_resource(parts, session, service.cancel(session, caller.owner, job_id))
+        row = service.cancel(session, caller.owner, job_id, keep=None if keep == "none" else keep)
+        job = full_resource(parts, session, row)
+    if row.status is Status.QUEUED:
+        ring(parts.settings.broker_url, row.queue, job_id)
     parts.announcer.announce(job_id)
     return job
 

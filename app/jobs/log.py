@@ -64,6 +64,20 @@ def change_status(
     return changed
 
 
+def tell(session: Session, row: JobRow, events: Sequence[Event], values: Mapping[str, object]) -> JobRow:
+    """Change columns of a job that stays in its status, and write the events that say so. The row must be locked."""
+    changed = session.scalars(
+        update(JobRow)
+        .where(JobRow.id == row.id)
+        .values({**values, "last_seq": JobRow.last_seq + len(events), "last_event_at": now()})
+        .returning(JobRow)
+        .execution_options(synchronize_session=False, populate_existing=True)
+    ).one()
+    assert changed.last_event_at is not None  # noqa: S101 - it was just set
+    append(session, changed, changed.last_event_at, events)
+    return changed
+
+
 def _consequences(following: Status) -> dict[str, object]:
     columns: dict[str, object] = {} if following in LEASED else dict(_RELEASED)
     if following is Status.QUEUED:

@@ -23,11 +23,11 @@ def job_resource(
     """The job for its owner. `files`, `place` and `recipe` are left out of lists."""
     return Job(
         id=row.id, retry_of=row.retry_of, name=row.name, labels=row.labels,
-        status=row.status, terminal=row.status in TERMINAL,
+        status=row.status, terminal=row.status in TERMINAL, keep=row.keep,
         phase=row.phase, stalled=_is_stalled(row, stalled_seconds), attempt=row.attempt, losses=row.losses,
         queue=place, progress=_progress(row),
         error=None if row.error is None else Failure.model_validate(row.error),
-        allowed_actions=sorted(actions(row.status, row.kind)),
+        allowed_actions=sorted(actions(row.status, row.kind, row.keep)),
         files=[_job_file(role, artifact) for role, artifact in (files or {}).items()],
         spec=row.spec, recipe=recipe, seed=row.spec.get("seed", 0), created_at=row.created_at,
         started_at=row.started_at, finished_at=row.finished_at, last_event_at=row.last_event_at,

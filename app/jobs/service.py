@@ -13,12 +13,13 @@ from app.jobs.models import JobAttemptRow, JobEventRow, JobInputRow, JobRow
 from app.kit.clock import now
 from app.kit.ids import new_id
 from app.kit.paging import Slice, cut
-from stillhouse.contract.events import StatusChanged
+from stillhouse.contract.events import Noted, StatusChanged
 from stillhouse.contract.failures import IllegalActionError, NotFoundError, UnknownArtifactError
 from stillhouse.contract.resources import MetricSeries, QueuePlace
 from stillhouse.contract.spec import JobSpec
-from stillhouse.contract.status import HEEDED, LEASED, TERMINAL, Action, Kind, Status, actions
+from stillhouse.contract.status import HEEDED, LEASED, TERMINAL, Action, Keep, Kind, Status, actions
 
+_CANCELLED = "cancelled by the user"
 _DONE = {Action.CANCEL: "cancelled", Action.PAUSE: "paused", Action.RESUME: "resumed", Action.RETRY: "retried"}
 
 
@@ -81,16 +82,46 @@ def page(
     return cut(session.scalars(statement.limit(limit + 1)).all(), limit)
 
 
-def cancel(session: Session, owner: str, job_id: str, kind: Kind = "job") -> JobRow:
+def cancel(
+    session: Session, owner: str, job_id: str, kind: Kind = "job", keep: Keep | None = None
+) -> JobRow:
     """Cancel at once what waits; ask the worker of what runs. Asking twice changes nothing.
 
+    To keep the best student so far, what runs is finished by its worker, and what waits with a checkpoint is queued for
+    one. Whoever asked for that may still cancel without it; not the other way round, as training may have ended.
     Raises NotFoundError, or IllegalActionError when the job has ended.
     """
     row = _row_to(session, owner, job_id, Action.CANCEL, kind)
-    if row.status in HEEDED[Action.CANCEL]:
+    if row.keep or row.status is Status.CANCELLING:
+        return _cancel_again(session, row, keep)
+    if row.status in LEASED:
+        reason = "cancelled by the user; the best student so far is kept" if keep else _CANCELLED
+        return log.change_status(session, row, Status.CANCELLING, reason, values={"keep": keep})
+    if keep and row.checkpoint_artifact_id:
+        return _queue_to_finish(session, row, keep)
+    reason = f"{_CANCELLED}; there was nothing to keep yet" if keep else _CANCELLED
+    return log.change_status(session, row, Status.CANCELLED, reason)
+
+
+def _cancel_again(session: Session, row: JobRow, keep: Keep | None) -> JobRow:
+    if keep or not row.keep:
         return row
-    following = Status.CANCELLING if row.status in LEASED else Status.CANCELLED
-    return log.change_status(session, row, following, "cancelled by the user")
+    if row.status is Status.CANCELLING:
+        return log.tell(session, row, [_noted("its best student is no longer wanted")], {"keep": None})
+    return log.change_status(session, row, Status.CANCELLED, _CANCELLED, values={"keep": None})
+
+
+def _queue_to_finish(session: Session, row: JobRow, keep: Keep) -> JobRow:
+    """Have a worker export what the checkpoint of a waiting job holds."""
+    reason = "cancelled by the user; waits for a worker to export its best student so far"
+    values = {"keep": keep, "rung_at": now()}
+    if row.status is Status.QUEUED:
+        return log.tell(session, row, [_noted(reason)], values)
+    return log.change_status(session, row, Status.QUEUED, reason, values=values)
+
+
+def _noted(reason: str) -> Noted:
+    return Noted(code="cancelled", message=f"The job: {reason}.")
 
 
 def pause(session: Session, owner: str, job_id: str) -> JobRow:
@@ -135,7 +166,7 @@ def _row_to(session: Session, owner: str, job_id: str, action: Action, kind: Kin
 
 
 def _refuse_unless_allowed(row: JobRow, action: Action) -> None:
-    allowed = actions(row.status, row.kind)
+    allowed = actions(row.status, row.kind, row.keep)
     if action not in allowed and row.status not in HEEDED[action]:
         stands = f"has {row.status} already" if row.status in TERMINAL else f"is {row.status}"
         raise IllegalActionError(f"The {row.kind} {stands}; it cannot be {_DONE[action]}.", allowed=allowed)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.markup import escape
@@ -36,7 +36,7 @@ from stillhouse.cli.transfers import transfer_bar
 from stillhouse.client import JobHandle
 from stillhouse.contract.resources import Job, ModelFormat
 from stillhouse.contract.status import Status
-from stillhouse.wording import gain_sentence, verdict
+from stillhouse.wording import gain_sentence, interruption_sentence, verdict
 
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="File or folder to write to.")]
 # The options of `submit` that draft a spec.
@@ -154,10 +154,16 @@ def show(job: JobId = "last", *, as_json: Json = False, url: Url = None, key: Ke
         _print_job(found)
 
 
-def cancel(job: JobId, *, as_json: Json = False, url: Url = None, key: Key = None) -> None:
+def cancel(
+    job: JobId, *,
+    keep: Annotated[
+        Literal["best", "none"], typer.Option(help="`best` makes the best student so far the job's model.")
+    ] = "none",
+    as_json: Json = False, url: Url = None, key: Key = None,
+) -> None:
     """Stop a job."""
     with connected(url, key) as client:
-        _tell_status(find_job(client, job).cancel(), as_json=as_json)
+        _tell_status(find_job(client, job).cancel(keep=None if keep == "none" else keep), as_json=as_json)
 
 
 def pause(job: JobId, *, as_json: Json = False, url: Url = None, key: Key = None) -> None:
@@ -314,6 +320,8 @@ def print_report(handle: JobHandle) -> None:
         console.print(report_table(found))
     console.print(escape(verdict(found)))
     console.print(escape(gain_sentence(found)))
+    if found.interrupted:
+        console.print(f"[yellow]{escape(interruption_sentence(found.interrupted))}[/]")
 
 
 def _print_job(job: Job) -> None:

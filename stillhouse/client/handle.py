@@ -6,12 +6,13 @@ from http import HTTPStatus
 from pathlib import Path
 from time import monotonic, sleep
 
-from stillhouse.client.connection import Connection, parsed
+from stillhouse.client.connection import Connection, Params, parsed
 from stillhouse.client.transfer import ProgressCallback, download
 from stillhouse.client.watch import watch
 from stillhouse.contract.events import RecordedEvent
 from stillhouse.contract.report import Report
 from stillhouse.contract.resources import Attempt, AttemptLog, Job, MetricSeries, ModelFormat
+from stillhouse.contract.status import Keep
 
 _SUFFIXES = {"zip": ".zip", "safetensors": ".safetensors", "onnx": ".onnx"}
 
@@ -74,9 +75,12 @@ class JobHandle:
             sleep(min(0.5, timeout))
         return self.job
 
-    def cancel(self) -> Job:
-        """Ask the job to stop. A running one becomes `cancelling` first."""
-        return self._ask("cancel")
+    def cancel(self, *, keep: Keep | None = None) -> Job:
+        """Ask the job to stop. A running one becomes `cancelling` first.
+
+        With `keep="best"` the best student so far becomes the job's model, where there is one.
+        """
+        return self._ask("cancel", {"keep": keep})
 
     def pause(self) -> Job:
         """Ask the job to give its slot back. A running one becomes `pausing` first, and writes a checkpoint."""
@@ -95,8 +99,9 @@ class JobHandle:
         response = self._connection.request("POST", f"{self._path}/retry", headers=headers)
         return JobHandle(self._connection, parsed(Job, response))
 
-    def _ask(self, action: str) -> Job:
-        self.job, self._etag = parsed(Job, self._connection.request("POST", f"{self._path}/{action}")), None
+    def _ask(self, action: str, params: Params | None = None) -> Job:
+        response = self._connection.request("POST", f"{self._path}/{action}", params=params)
+        self.job, self._etag = parsed(Job, response), None
         return self.job
 
     def download(

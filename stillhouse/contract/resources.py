@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from stillhouse.contract.failures import Blame, Failure, FieldError
 from stillhouse.contract.plan import Plan
 from stillhouse.contract.report import AppliedRecipe
-from stillhouse.contract.status import TERMINAL, Action, Phase, Status
+from stillhouse.contract.status import TERMINAL, Action, Keep, Phase, Status
 
 ArtifactKind = Literal["teacher", "data", "model", "state", "soft_labels"]
 UploadKind = Literal["teacher", "data"]
@@ -68,6 +68,9 @@ class Job(Resource):
     labels: dict[str, str] = {}
     status: Status | str = Field(union_mode="left_to_right")
     terminal: bool = Field(description="Whether the status is final.")
+    keep: Keep | str | None = Field(
+        default=None, description="`best`: it was cancelled, and its best student so far is to be its model."
+    )
     phase: Phase | str | None = Field(default=None, union_mode="left_to_right")
     stalled: bool = Field(
         default=False, description="Running, but no event has come for longer than the service expects."

@@ -46,15 +46,23 @@ class Action(StrEnum):
 
 
 class Request(StrEnum):
-    """What a supervisor asks of its trainer. The trainer writes a checkpoint and ends."""
+    """What a supervisor asks of its trainer.
+
+    At `finish` it trains no further, and evaluates and exports the best student so far; one that has none ends at once.
+    At all others it writes a checkpoint and ends.
+    """
 
     PAUSE = "pause"
     CANCEL = "cancel"
     DRAIN = "drain"
+    FINISH = "finish"
 
 
 TRANSITIONS: Final = MappingProxyType({
-    Status.QUEUED: frozenset({Status.RUNNING, Status.PAUSED, Status.CANCELLED, Status.FAILED}),
+    # queued -> cancelling: a worker has claimed it to export the best student of a job that was cancelled.
+    Status.QUEUED: frozenset({
+        Status.RUNNING, Status.PAUSED, Status.CANCELLING, Status.CANCELLED, Status.FAILED,
+    }),
     # running -> queued: the worker drained, or was lost.
     Status.RUNNING: frozenset({
         Status.SUCCEEDED, Status.FAILED, Status.PAUSING, Status.CANCELLING, Status.QUEUED,
@@ -63,13 +71,14 @@ TRANSITIONS: Final = MappingProxyType({
         Status.PAUSED, Status.CANCELLING, Status.SUCCEEDED, Status.FAILED,
     }),
     Status.PAUSED: frozenset({Status.QUEUED, Status.CANCELLED}),
-    Status.CANCELLING: frozenset({Status.CANCELLED, Status.SUCCEEDED, Status.FAILED}),
+    # cancelling -> queued: the worker that was to export the best student drained, or was lost.
+    Status.CANCELLING: frozenset({Status.CANCELLED, Status.SUCCEEDED, Status.FAILED, Status.QUEUED}),
     Status.SUCCEEDED: frozenset[Status](),
     Status.FAILED: frozenset[Status](),
     Status.CANCELLED: frozenset[Status](),
 })
 
-# Where a job goes when the worker that held it is lost.
+# Where a job goes when the worker that held it is lost. One whose best student is to be kept is queued again.
 AFTER_LOSS: Final = MappingProxyType({
     Status.RUNNING: Status.QUEUED,
     Status.PAUSING: Status.PAUSED,
@@ -101,9 +110,14 @@ HEEDED: Final = MappingProxyType({
 })
 
 
-def actions(status: Status, kind: Kind = "job") -> frozenset[Action]:
-    """What a user may ask of a job (or of a plan, which can only be cancelled) in this status."""
-    return ACTIONS[status] & {Action.CANCEL} if kind == "plan" else ACTIONS[status]
+def actions(status: Status, kind: Kind = "job", keep: Keep | None = None) -> frozenset[Action]:
+    """What a user may ask of a job in this status.
+
+    A plan can only be cancelled, and so can a cancelled job whose best student is still to be exported.
+    """
+    if kind == "plan" or (keep and status not in TERMINAL):
+        return ACTIONS[status] & {Action.CANCEL}
+    return ACTIONS[status]
 
 
 def may_follow(current: Status, following: Status) -> bool:

@@ -18,11 +18,12 @@ from stillhouse.contract.status import (
 def test_the_graph_is_the_designs() -> None:
     edges = {f"{one} -> {other}" for one, following in TRANSITIONS.items() for other in following}
     assert edges == {
-        "queued -> running", "queued -> paused", "queued -> cancelled", "queued -> failed",
+        "queued -> running", "queued -> paused", "queued -> cancelled", "queued -> cancelling", "queued -> failed",
         "running -> succeeded", "running -> failed", "running -> pausing", "running -> cancelling", "running -> queued",
         "pausing -> paused", "pausing -> cancelling", "pausing -> succeeded", "pausing -> failed",
         "paused -> queued", "paused -> cancelled",
         "cancelling -> cancelled", "cancelling -> succeeded", "cancelling -> failed",
+        "cancelling -> queued",
     }
 
 
@@ -73,8 +74,10 @@ def test_what_was_asked_for_is_no_error_where_it_is_so_already() -> None:
             assert all((there | TERMINAL) & TRANSITIONS[status] for status in starts)
 
 
-def test_a_plan_can_only_be_cancelled() -> None:
+def test_a_plan_can_only_be_cancelled_and_so_can_what_is_to_be_finished() -> None:
     assert {action for status in Status for action in actions(status, "plan")} == {Action.CANCEL}
+    assert {action for status in set(Status) - TERMINAL for action in actions(status, keep="best")} == {Action.CANCEL}
+    assert {action for status in TERMINAL for action in actions(status, keep="best")} == {Action.RETRY}
 
 
 @pytest.mark.parametrize("following", list(Status))
