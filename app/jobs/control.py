@@ -22,11 +22,11 @@ from stillhouse.contract.failures import (
     UnauthenticatedError,
 )
 from stillhouse.contract.resources import Job
-from stillhouse.contract.status import Keep, Status
+from stillhouse.contract.status import Status
 
 router = APIRouter(tags=["jobs"])
 
-KeepOf = Annotated[Keep | Literal["none"], Query(
+KeepOf = Annotated[Literal["best", "none"], Query(
     description="`best` has the best student so far evaluated and exported: the job ends `cancelled`, with a model and "
     "a report that says where training stopped; without, when there was nothing to keep yet.",
 )]

@@ -107,25 +107,6 @@ class JobFileRow(Base):
     artifact_id: Mapped[str] = mapped_column(ForeignKey("artifacts.id", ondelete="CASCADE"), index=True)
 
 
-class JobCheckpointRow(Base):
-    """A stored checkpoint, with what was known of the training when it was written."""
-
-    __tablename__ = "job_checkpoints"
-
-    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
-    # Counted from 1 within the job; the newest is always there, so that no number is given twice.
-    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    artifact_id: Mapped[str] = mapped_column(ForeignKey("artifacts.id", ondelete="CASCADE"), index=True)
-    attempt: Mapped[int]
-    phase: Mapped[str]
-    step: Mapped[int] = mapped_column(BigInteger)
-    epoch: Mapped[int | None]
-    # Of the last evaluation, by what selects the best step; better when higher. Null before the first.
-    score: Mapped[float | None] = mapped_column(Float(53))
-    metrics: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    created_at: Mapped[datetime] = mapped_column(default=now(), index=True)
-
-
 class JobEventRow(Base):
     """One line of the job's log."""
 

@@ -107,6 +107,14 @@ def test_asking_something_of_a_job_tells_where_it_stands_then(
     assert json.loads(as_data.stdout)["status"] == status
 
 
+def test_cancel_may_keep_the_best(service: ScriptedService, run: Run) -> None:
+    service.on("GET", f"/jobs/{JOB}", job_that("running"))
+    service.on("POST", f"/jobs/{JOB}/cancel", job_that("cancelling", keep="best"))
+    assert run("cancel", JOB, "--keep", "best").exit_code == 0
+    assert run("cancel", JOB).exit_code == 0
+    assert [seen.query for seen in service.requests("POST", f"/jobs/{JOB}/cancel")] == [{"keep": ["best"]}, {}]
+
+
 def test_retry_prints_the_id_of_the_new_job(service: ScriptedService, run: Run) -> None:
     other = "job_00000000000000000002"
     service.on("GET", f"/jobs/{JOB}", job_that("failed"))

@@ -11,7 +11,9 @@ from app.doorbell import redis_url
 from app.jobs import life
 from app.jobs.models import JobRow
 from stillhouse.contract.failures import DivergedError
+from stillhouse.contract.report import Interruption
 from stillhouse.contract.status import Request
+from tests.fixtures.reports import small_report
 from tests.fixtures.service import Service
 
 
@@ -131,6 +133,40 @@ def test_a_spec_that_this_release_does_not_take_is_not_retried(service: Service)
         session.execute(update(JobRow).where(JobRow.id == job_id).values(spec={"teacher": {"kind": "oracle"}}))
     refused = service.client.post(f"/jobs/{job_id}/retry")
     assert (refused.status_code, refused.json()["code"]) == (422, "invalid_spec")
+
+
+# Cancel, and keep the best student
+
+
+def test_a_cancelled_job_keeps_what_its_worker_finished(either_service: Service) -> None:
+    job_id = either_service.submitted()
+    claim = either_service.claim()
+    cancelled = either_service.client.post(f"/jobs/{job_id}/cancel", params={"keep": "best"})
+    assert (cancelled.status_code, cancelled.json()["status"], cancelled.json()["keep"]) == (202, "cancelling", "best")
+    assert cancelled.json()["allowed_actions"] == ["cancel"]
+    interrupted = Interruption(step=3, total_steps=9)
+    either_service.succeed(claim, {"bundle": b"PK"}, small_report().model_copy(update={"interrupted": interrupted}))
+    job = either_service.client.get(f"/jobs/{job_id}").json()
+    assert (job["status"], job["terminal"], [file["role"] for file in job["files"]]) == ("cancelled", True, ["bundle"])
+    assert either_service.client.get(f"/jobs/{job_id}/model").content == b"PK"
+    report = either_service.client.get(f"/jobs/{job_id}/report").json()
+    assert report["interrupted"] == {"step": 3, "total_steps": 9, "without_control": False}
+
+
+def test_there_is_nothing_to_keep_of_what_waits(service: Service) -> None:
+    job_id = service.submitted()
+    cancelled = service.client.post(f"/jobs/{job_id}/cancel", params={"keep": "best"})
+    assert (cancelled.json()["status"], cancelled.json()["files"]) == ("cancelled", [])
+    log = service.client.get(f"/jobs/{job_id}/events").json()["data"]
+    assert "nothing to keep" in log[-1]["event"]["reason"]
+
+
+def test_only_the_best_or_nothing_is_kept(service: Service) -> None:
+    job_id = service.submitted()
+    refused = service.client.post(f"/jobs/{job_id}/cancel", params={"keep": "worst"})
+    assert (refused.status_code, refused.json()["code"], refused.json()["param"]) == (422, "invalid_request", "keep")
+    cancelled = service.client.post(f"/jobs/{job_id}/cancel", params={"keep": "none"})
+    assert (cancelled.json()["status"], cancelled.json()["keep"]) == ("cancelled", None)
 
 
 # Attempts
