@@ -19,6 +19,7 @@ from app.http.parts import Parts
 from app.http.patience import Patience
 from app.http.rates import Rates
 from app.http.seats import Seats
+from app.jobs.control import router as control
 from app.jobs.endpoints import router as jobs
 from app.jobs.watching import Watching, reader
 from app.keys import bootstrap
@@ -45,7 +46,7 @@ def create_app(settings: Settings) -> FastAPI:
         title="Stillhouse", version=__version__, lifespan=_lifespan, redirect_slashes=False, redoc_url=None,
     )
     app.state.parts = parts
-    routers = (jobs, plans, recipes, artifacts, uploads, webhooks, keys, service)
+    routers = (jobs, control, plans, recipes, artifacts, uploads, webhooks, keys, service)
     for router in routers:
         app.include_router(router)
     problems.install(app, [route for router in routers for route in router.routes if isinstance(route, APIRoute)])

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from math import sqrt
 from typing import NamedTuple
 
-from stillhouse.contract.report import Report, Scores, SplitSize, Subject
+from stillhouse.contract.report import Interruption, Report, Scores, SplitSize, Subject
 from stillhouse.contract.spec import Classification, Embedding, MultiLabel, Regression
 
 MISSING = "-"
@@ -245,3 +245,13 @@ def _evaluated(report: Report) -> SplitSize | None:
 
 def _accuracy(subject: Subject | None) -> float | None:
     return None if subject is None else subject.scores.accuracy
+
+
+def interruption_sentence(interrupted: Interruption) -> str:
+    """What a reader should know of a training that was stopped by request."""
+    if interrupted.step < interrupted.total_steps:
+        done, total = count(interrupted.step), count(interrupted.total_steps)
+        told = f"Training was stopped by request after step {done} of {total}; the student is the best until then."
+    else:
+        told = "The job was stopped by request after the student was trained."
+    return told + (" The control was left out." if interrupted.without_control else "")

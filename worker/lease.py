@@ -58,7 +58,8 @@ class Lease:
         self._draining = draining
         self._on_renewal = on_renewal
         self._count = count
-        self._status = Status.RUNNING
+        self._status = Status.CANCELLING if claim.keep else Status.RUNNING
+        self._keep = claim.keep
         self._is_lost = False
         self._over = threading.Event()
         # The context goes along, for what its log lines are about.
@@ -78,11 +79,18 @@ class Lease:
         """What the trainer is to be asked: the user's wish, else to drain. Raises FencedError when the job is lost."""
         if self._is_lost:
             raise FencedError(self._claim.job_id)
+        if self._status is Status.CANCELLING and self._keep:
+            return Request.DRAIN if self._draining.is_set() else Request.FINISH  # another worker will
         return _WISHES.get(self._status) or (Request.DRAIN if self._draining.is_set() else None)
+
+    def stop_request(self) -> Request | None:
+        """What is asked, if it is to let go of the job. Raises FencedError."""
+        request = self.request()
+        return None if request is Request.FINISH else request
 
     def check(self) -> None:
         """Raises AskedToStopError or FencedError when there is a reason to."""
-        if request := self.request():
+        if request := self.stop_request():
             raise AskedToStopError(request)
 
     def insist(self, do: Callable[[], T], timeout_seconds: float | None = None) -> T:
@@ -95,7 +103,7 @@ class Lease:
         def may_mend(error: Exception) -> bool:
             if not isinstance(error, OUTAGES):
                 return False
-            return self.request() is None or time.monotonic() - since < self._grace_seconds
+            return self.stop_request() is None or time.monotonic() - since < self._grace_seconds
 
         for attempt in stamina.retry_context(
             on=may_mend, attempts=None, timeout=timeout_seconds, wait_initial=0.1, wait_max=2.0, wait_jitter=0.2
@@ -108,8 +116,11 @@ class Lease:
         pause = min(self._seconds / 3, _MAX_RENEWAL_SECONDS)
         while not self._over.wait(pause):
             try:
-                self._status = life.renew(self._db, self._claim, self._seconds)
+                status = life.renew(self._db, self._claim, self._seconds)
                 self._count("renewed")
+                if status is Status.CANCELLING:
+                    self._keep = life.kept(self._db, self._claim)
+                self._status = status
                 self._on_renewal()
             except FencedError:
                 self._is_lost = True

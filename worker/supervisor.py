@@ -255,6 +255,7 @@ def _last_word(attempt: Attempt, child: Child, inbox: Inbox, lender: Lender) -> 
     """
     grace = attempt.shop.settings.grace_seconds
     asked: Request | None = None
+    last: LastWord | None = None
     deadline = float("inf")
     while time.monotonic() < deadline:
         words, is_over = inbox.take(_LOOK_SECONDS)
@@ -264,9 +265,13 @@ def _last_word(attempt: Attempt, child: Child, inbox: Inbox, lender: Lender) -> 
             return last
         if last or is_over:
             break
-        if asked is None and (asked := attempt.lease.request()):
-            child.ask(asked)
-            deadline = time.monotonic() + grace
+        wanted = attempt.lease.request()
+        if wanted not in {None, asked} and asked in {None, Request.FINISH}:
+            asked = wanted
+            child.ask(wanted)
+            deadline = float("inf") if wanted is Request.FINISH else time.monotonic() + grace
+    if asked is Request.FINISH:  # it has not finished: it said that there is nothing to keep, or died
+        return last if isinstance(last, Stopped) else None
     # A trainer that stops although nobody asked is lost as much as one that dies.
     return Stopped(request=asked) if asked else None
 

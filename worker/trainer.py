@@ -98,13 +98,17 @@ class Line:
         return self._request
 
     def ask(self, wanted: Wanted) -> Lent:
-        """Ask for soft labels and wait for the answer. Nothing is lent any more once there is a request."""
+        """Ask for soft labels and wait for the answer. Nothing is lent any more once the trainer is to stop."""
         with self._heard:
             self._lent = None
         self.send(wanted)
         with self._heard:
-            self._heard.wait_for(lambda: self._lent is not None or self._request is not None)
-            return Lent() if self._request or self._lent is None else self._lent
+            self._heard.wait_for(lambda: self._lent is not None or self._is_to_stop)
+            return Lent() if self._is_to_stop or self._lent is None else self._lent
+
+    @property
+    def _is_to_stop(self) -> bool:
+        return self._request not in {None, Request.FINISH}
 
     def send(self, event: Word) -> None:
         """Tell the supervisor. Waits while it is busy. Raises ProtocolError for an event that is too long."""

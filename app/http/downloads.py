@@ -48,7 +48,7 @@ class Content:
 def serve(request: Request, content: Content, headers: Mapping[str, str] | None = None) -> Response:
     """The file, the range of it that was asked for, or word that it is unchanged."""
     common = {**_headers(content), **(headers or {})}
-    if _names(request.headers.get("if-none-match", ""), content.etag):
+    if names_etag(request.headers.get("if-none-match", ""), content.etag):
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers={**common, "Content-Type": content.media_type})
     span = _wanted(request, content)
     if span is None:
@@ -84,7 +84,8 @@ def disposition(kind: str, name: str) -> str:
     return f"{kind}; filename=\"{_PLAIN.sub('_', name)}\"; filename*=UTF-8''{quote(name, safe='', errors='replace')}"
 
 
-def _names(condition: str, etag: str) -> bool:
+def names_etag(condition: str, etag: str) -> bool:
+    """Whether If-None-Match names this validator, or any."""
     candidates = [candidate.strip().removeprefix("W/") for candidate in condition.split(",")]
     return etag in candidates or candidates == ["*"]
 

@@ -1,6 +1,5 @@
-"""/jobs: submitted, listed, watched, cancelled; their results."""
+"""/jobs: submitted, listed, watched; their results."""
 
-import hashlib
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Annotated, Any
@@ -12,23 +11,22 @@ from sqlalchemy.orm import Session
 from app.artifacts.endpoints import stored_content
 from app.artifacts.models import ArtifactRow
 from app.http.access import Caller, ReaderOf, SubmitterOf
-from app.http.downloads import RESPONSES, disposition, serve
+from app.http.downloads import RESPONSES, disposition, names_etag, serve
 from app.http.paging import CursorOf, LimitOf
 from app.http.parts import Parts, PartsOf
+from app.http.preferences import wait_seconds
 from app.http.problems import declared
 from app.http.seats import SeatedResponse
-from app.idempotency import service as idempotency
 from app.jobs import service
 from app.jobs.models import JobRow
-from app.jobs.schemas import applied_recipe, attempt_log, job_resource
-from app.jobs.spec_reading import SentSpec, read_spec
-from app.jobs.submission import SPEC_BODY, SPEC_FAILURES, SpecBodyOf, admit, hold_place
-from app.queue import queue_of, ring
+from app.jobs.reading import standing_otherwise
+from app.jobs.schemas import attempt_log, attempt_resource, job_resource
+from app.jobs.spec_reading import read_spec
+from app.jobs.submission import SPEC_BODY, SPEC_FAILURES, IdempotencyKeyOf, SpecBodyOf, admit, enqueue, once
 from stillhouse.contract.events import RecordedEvent
 from stillhouse.contract.failures import (
     IdempotencyInFlightError,
     IdempotencyMismatchError,
-    IllegalActionError,
     InvalidCursorError,
     InvalidRequestError,
     NotFoundError,
@@ -37,9 +35,8 @@ from stillhouse.contract.failures import (
     TooManyStreamsError,
     UnauthenticatedError,
 )
-from stillhouse.contract.recipes import applied
 from stillhouse.contract.report import Report
-from stillhouse.contract.resources import AttemptLog, Job, MetricSeries, ModelFormat, Page
+from stillhouse.contract.resources import Attempt, AttemptLog, Job, MetricSeries, ModelFormat, Page
 from stillhouse.contract.status import TERMINAL, Status
 
 router = APIRouter(tags=["jobs"])
@@ -53,13 +50,15 @@ _REPORT_HEADERS = {
 _ROLES: dict[ModelFormat, str] = {"zip": "bundle", "safetensors": "safetensors", "onnx": "onnx"}
 _MAX_SEQ = 2**62
 
-IdempotencyKeyOf = Annotated[str | None, Header(
-    min_length=1, max_length=255,
-    description="Any string of your own. The same key with the same body is answered as the first time, and makes no "
-    "second job.",
-)]
 SeqOf = Annotated[int, Query(ge=0, lt=_MAX_SEQ, description="Only events with a `seq` above this.")]
 LastEventIdOf = Annotated[str, Header(max_length=64, description="As EventSource sends it; wins over `after`.")]
+# Seconds that the answer to GET /jobs/{id} may be waited for.
+MOST_WAIT = 60
+PreferOf = Annotated[str, Header(
+    description="`wait=N` (RFC 7240) answers when the job has changed, or differs from what If-None-Match names, or "
+    f"after N seconds, of at most {MOST_WAIT}; at once when it has ended.",
+)]
+IfNoneMatchOf = Annotated[str, Header(description="ETags of what the client knows; answered with 304 while it holds.")]
 LabelsOf = Annotated[
     Sequence[str], Query(max_length=16, description="Only jobs with this label, as key:value; may be repeated.")
 ]
@@ -74,46 +73,12 @@ def submit(
 ) -> Response:
     """Submit a distillation job. It is checked against the headers of its artifacts, and queued."""
     sent = read_spec(body)
-    if idempotency_key is not None:
-        earlier = idempotency.begin(
-            parts.db, owner=caller.owner, key=idempotency_key, request="POST /jobs",
-            body_sha256=hashlib.sha256(body).hexdigest(), hours=parts.settings.idempotency_hours,
-        )
-        if earlier is not None:
-            return _submitted(earlier.status_code, earlier.response, {"Idempotent-Replayed": "true"})
-    is_submitted = False
-    try:
+
+    def make() -> dict[str, Any]:
         admit(parts, caller.owner, sent.spec)
-        job = _enqueue(parts, caller, sent, idempotency_key)
-        is_submitted = True
-    finally:
-        if not is_submitted and idempotency_key is not None:
-            idempotency.abandon(parts.db, owner=caller.owner, key=idempotency_key)
-    return _submitted(HTTPStatus.ACCEPTED, job)
+        return enqueue(parts, caller, sent, idempotency_key)
 
-
-def _enqueue(parts: Parts, caller: Caller, sent: SentSpec, idempotency_key: str | None) -> dict[str, Any]:
-    queue = queue_of(sent.spec, parts.settings.default_queue)
-    with parts.db.writing() as session:
-        hold_place(session, parts, caller)
-        row = service.submit(
-            session, owner=caller.owner, spec=sent.spec, raw=sent.raw, queue=queue,
-            max_running=caller.limits.running_jobs,
-        )
-        place = service.queue_place(session, row, parts.settings.max_running_jobs)
-        job = job_resource(
-            row, stalled_seconds=parts.settings.stalled_seconds, place=place, recipe=applied(sent.spec)
-        ).model_dump(mode="json")
-        if idempotency_key is not None:
-            idempotency.finish(
-                session, owner=caller.owner, key=idempotency_key, status_code=HTTPStatus.ACCEPTED, response=job
-            )
-    ring(parts.settings.broker_url, queue, row.id)
-    return job
-
-
-def _submitted(status_code: int, job: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
-    return JSONResponse(job, status_code, headers={"Location": f"/jobs/{job['id']}", **(headers or {})})
+    return once(parts, caller.owner, request="POST /jobs", body=body, key=idempotency_key, make=make)
 
 
 @router.get("/jobs", responses=declared(UnauthenticatedError, InvalidRequestError, InvalidCursorError))
@@ -139,30 +104,25 @@ def _split_label(text: str) -> tuple[str, str]:
     return key, value
 
 
-@router.get("/jobs/{job_id}", responses=declared(UnauthenticatedError, NotFoundError))
-def show_job(caller: ReaderOf, parts: PartsOf, job_id: str) -> Job:
-    """Tell how a job stands."""
-    with parts.db.reading() as session:
-        return _full(parts, session, service.find(session, caller.owner, job_id))
-
-
-def _full(parts: Parts, session: Session, row: JobRow) -> Job:
-    return job_resource(
-        row, stalled_seconds=parts.settings.stalled_seconds, files=service.files(session, row.id),
-        place=service.queue_place(session, row, parts.settings.max_running_jobs), recipe=applied_recipe(row),
-    )
-
-
-@router.post(
-    "/jobs/{job_id}/cancel", status_code=202,
-    responses=declared(UnauthenticatedError, NotFoundError, IllegalActionError),
+@router.get(
+    "/jobs/{job_id}", response_model=Job,
+    responses={
+        304: {"description": "The job stands as If-None-Match names it."},
+        **declared(UnauthenticatedError, NotFoundError),
+    },
 )
-def cancel(caller: SubmitterOf, parts: PartsOf, job_id: str) -> Job:
-    """Cancel a job: at once while it waits; as soon as its worker has heard while it runs. Twice is no error."""
-    with parts.db.writing() as session:
-        job = _full(parts, session, service.cancel(session, caller.owner, job_id))
-    parts.announcer.announce(job_id)
-    return job
+async def show_job(
+    caller: ReaderOf, parts: PartsOf, job_id: str, prefer: PreferOf = "", if_none_match: IfNoneMatchOf = "",
+) -> Response:
+    """Tell how a job stands; with `Prefer: wait=N`, when that has changed. The ETag changes with all that is told."""
+    seconds = wait_seconds(prefer, usual=0, most=MOST_WAIT)
+    found = await standing_otherwise(parts, caller.owner, job_id, known=if_none_match, seconds=seconds)
+    headers = {"ETag": found.etag, "Cache-Control": "private, no-cache"}
+    if seconds:
+        headers["Preference-Applied"] = f"wait={seconds}"
+    if names_etag(if_none_match, found.etag):
+        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
+    return Response(found.content, media_type="application/json", headers=headers)
 
 
 @router.get(
@@ -202,6 +162,14 @@ def metrics(caller: ReaderOf, parts: PartsOf, job_id: str) -> list[MetricSeries]
     with parts.db.reading() as session:
         service.find(session, caller.owner, job_id)
         return service.metrics(session, job_id)
+
+
+@router.get("/jobs/{job_id}/attempts", responses=declared(UnauthenticatedError, NotFoundError))
+def attempts(caller: ReaderOf, parts: PartsOf, job_id: str) -> list[Attempt]:
+    """Read who had a go at the job, when, how that ended and why; oldest first."""
+    with parts.db.reading() as session:
+        service.find(session, caller.owner, job_id)
+        return [attempt_resource(row) for row in service.attempts_without_logs(session, job_id)]
 
 
 @router.get("/jobs/{job_id}/logs", responses=declared(UnauthenticatedError, NotFoundError))

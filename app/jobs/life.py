@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, case, delete, insert, update
+from sqlalchemy import ColumnElement, case, delete, insert, select, update
 from sqlalchemy.orm import Session
 
 from app.artifacts.service import discard_checkpoints, discard_leftovers, discard_unused
@@ -36,14 +36,16 @@ from stillhouse.contract.events import (
     TrainerEvent,
 )
 from stillhouse.contract.failures import Failure, StillhouseError, WorkerLostError
-from stillhouse.contract.status import AFTER_LOSS, Kind, Phase, Request, Status
+from stillhouse.contract.status import AFTER_LOSS, Keep, Kind, Phase, Request, Status
 
 _REAP_LIMIT = 100
 _PROGRESS = {"phase", "step", "total_steps", "percent", "samples_per_second", "eta_seconds"}
+_CUT = "cancelled; the best student so far is kept"
 _STOP_REASONS = {
     Request.DRAIN: "the worker is shutting down",
     Request.PAUSE: "paused",
     Request.CANCEL: "cancelled",
+    Request.FINISH: "cancelled; there was nothing to keep yet",
 }
 
 
@@ -70,6 +72,8 @@ class Claim:
     checkpoint: str | None
     # Of the request that submitted the job: for log lines.
     request_id: str | None = None
+    # The job was cancelled, and this is to be exported all the same.
+    keep: Keep | None = None
 
 
 def next_width(db: Database, *, queues: Iterable[str], max_devices: int, max_running: int = 0) -> int | None:
@@ -115,6 +119,12 @@ def renew(db: Database, claim: Claim, lease_seconds: float) -> Status:
     if status is None:
         raise FencedError(claim.job_id)
     return status
+
+
+def kept(db: Database, claim: Claim) -> Keep | None:
+    """What the user who cancelled the job wants all the same. To be asked while it is cancelling."""
+    with db.reading() as session:
+        return session.scalars(select(JobRow.keep).where(_holds(claim))).one_or_none()
 
 
 def record(db: Database, claim: Claim, events: Sequence[TrainerEvent]) -> int:
@@ -168,14 +178,17 @@ def save_soft_labels(db: Database, claim: Claim, event: SoftLabelsSaved, artifac
 def succeed(db: Database, claim: Claim, event: Finished, files: Sequence[tuple[str, str]]) -> Status:
     """End the job with its report and its files (pairs of role and artifact), all or nothing.
 
-    Raises FencedError; the artifacts are dropped then.
+    It has succeeded, unless it was cancelled before its training was over. Raises FencedError; the artifacts are
+    dropped then.
     """
     with _writing_or_discarding(db, [artifact_id for _, artifact_id in files]) as session:
         row = _held(session, claim)
         for role, artifact_id in files:
             session.execute(insert(JobFileRow).values(job_id=row.id, role=role, artifact_id=artifact_id))
+        is_cut = row.status is Status.CANCELLING and event.report.interrupted is not None
+        following, reason = (Status.CANCELLED, _CUT) if is_cut else (Status.SUCCEEDED, "finished")
         return log.change_status(
-            session, row, Status.SUCCEEDED, "finished", last_words=[event],
+            session, row, following, reason, last_words=[event],
             values={"report": event.report.model_dump(mode="json")},
         ).status
 
@@ -199,13 +212,14 @@ def stop(db: Database, claim: Claim, request: Request) -> Status:
     """Let go of the job because its trainer was asked to stop. It goes where the graph says.
 
     A running job is queued again, a pausing one paused, a cancelling one cancelled, whatever was asked of the
-    trainer. Raises FencedError.
+    trainer; one whose best student is to be kept is queued when the worker drains. Raises FencedError.
     """
     with db.writing() as session:
         row = _held(session, claim)
+        following = _after_loss(row) if request is Request.DRAIN else AFTER_LOSS[row.status]
         return log.change_status(
-            session, row, AFTER_LOSS[row.status], _STOP_REASONS[request], last_words=[Stopped(request=request)],
-            outcome="drained" if row.status is Status.RUNNING else None,
+            session, row, following, _STOP_REASONS[request], last_words=[Stopped(request=request)],
+            outcome="drained" if following is Status.QUEUED else None,
         ).status
 
 
@@ -265,7 +279,10 @@ def take_rings(
 
 
 def _begin_attempt(session: Session, row: JobRow, worker: str, lease_seconds: float) -> Claim:
-    row = log.change_status(session, row, Status.RUNNING, "claimed by a worker", values={
+    following, reason = Status.RUNNING, "claimed by a worker"
+    if row.keep:
+        following, reason = Status.CANCELLING, "claimed by a worker, to export the best student so far"
+    row = log.change_status(session, row, following, reason, values={
         "attempt": JobRow.attempt + 1, "lease_worker": worker, "lease_until": now(lease_seconds),
         "started_at": case((JobRow.started_at.is_(None), now()), else_=JobRow.started_at),
         "phase": Phase.STAGING, "step": None, "total_steps": None,
@@ -276,7 +293,7 @@ def _begin_attempt(session: Session, row: JobRow, worker: str, lease_seconds: fl
     ))
     return Claim(
         job_id=row.id, kind=row.kind, owner=row.owner, attempt=row.attempt, losses=row.losses, spec=row.spec,
-        worker=worker, checkpoint=row.checkpoint_artifact_id, request_id=_submitted_by(session, row.id),
+        worker=worker, checkpoint=row.checkpoint_artifact_id, request_id=_submitted_by(session, row.id), keep=row.keep,
     )
 
 
@@ -322,11 +339,20 @@ def _lose(
     session: Session, row: JobRow, reason: str, max_losses: int, failure: type[StillhouseError] = WorkerLostError
 ) -> Status:
     counted = {"losses": row.losses + 1}
-    following = AFTER_LOSS[row.status]
-    if following is Status.QUEUED and row.losses + 1 >= max_losses:
+    following = _after_loss(row)
+    is_too_often = following is Status.QUEUED and row.losses + 1 >= max_losses
+    if is_too_often and row.keep:  # what the user cancelled is cancelled, however often it was lost
+        following, reason = Status.CANCELLED, f"cancelled; nothing was kept, as workers were lost too often: {reason}"
+    elif is_too_often:
         error = failure(f"{failure.__doc__} Lost {row.losses + 1} times, at last: {reason}.")
         return _fail(session, row, error.as_failure(), counted)
     return log.change_status(session, row, following, reason, values=counted, outcome="lost").status
+
+
+def _after_loss(row: JobRow) -> Status:
+    if row.status is Status.CANCELLING and row.keep and row.checkpoint_artifact_id:
+        return Status.QUEUED  # for another worker to export
+    return AFTER_LOSS[row.status]
 
 
 def _record(session: Session, claim: Claim, events: Sequence[TrainerEvent], values: Mapping[str, object]) -> int:

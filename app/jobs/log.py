@@ -14,6 +14,7 @@ from app.webhooks import outbox
 from stillhouse.contract.events import Event, StatusChanged
 from stillhouse.contract.status import LEASED, TERMINAL, Status, sources
 
+MAX_REASON = 1024
 _RELEASED = {"lease_worker": None, "lease_until": None, "phase": None, "samples_per_second": None, "eta_seconds": None}
 
 
@@ -43,7 +44,7 @@ def change_status(
 
     `values` are further columns, `last_words` events that go before the change, `outcome` how the attempt ended.
     """
-    events = [*last_words, StatusChanged(status=following, reason=reason[:1024])]
+    events = [*last_words, StatusChanged(status=following, reason=reason[:MAX_REASON])]
     changed = session.scalars(
         update(JobRow)
         .where(JobRow.id == row.id, JobRow.status.in_(sources(following)))
@@ -58,10 +59,24 @@ def change_status(
         raise IllegalTransitionError(f"{row.id}: {row.status} to {following}")
     append(session, changed, changed.last_event_at, events)
     if following not in LEASED:
-        _end_attempt(session, changed, outcome or following)
+        _end_attempt(session, changed, outcome or following, reason)
     if following in TERMINAL:
         discard_leftovers(session, changed.id)
     outbox.announce(session, changed, changed.last_event_at)
+    return changed
+
+
+def tell(session: Session, row: JobRow, events: Sequence[Event], values: Mapping[str, object]) -> JobRow:
+    """Change columns of a job that stays in its status, and write the events that say so. The row must be locked."""
+    changed = session.scalars(
+        update(JobRow)
+        .where(JobRow.id == row.id)
+        .values({**values, "last_seq": JobRow.last_seq + len(events), "last_event_at": now()})
+        .returning(JobRow)
+        .execution_options(synchronize_session=False, populate_existing=True)
+    ).one()
+    assert changed.last_event_at is not None  # noqa: S101 - it was just set
+    append(session, changed, changed.last_event_at, events)
     return changed
 
 
@@ -76,11 +91,11 @@ def _consequences(following: Status) -> dict[str, object]:
     return columns
 
 
-def _end_attempt(session: Session, row: JobRow, outcome: str) -> None:
+def _end_attempt(session: Session, row: JobRow, outcome: str, reason: str) -> None:
     session.execute(
         update(JobAttemptRow)
         .where(
             JobAttemptRow.job_id == row.id, JobAttemptRow.attempt == row.attempt, JobAttemptRow.ended_at.is_(None),
         )
-        .values(ended_at=now(), outcome=outcome)
+        .values(ended_at=now(), outcome=outcome, reason=reason[:MAX_REASON])
     )

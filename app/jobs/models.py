@@ -11,7 +11,7 @@ from sqlalchemy.types import TypeDecorator
 from app.kit.clock import now
 from app.kit.database import Base, VerbatimJson
 from stillhouse.contract.events import RecordedEvent
-from stillhouse.contract.status import Kind, Status
+from stillhouse.contract.status import Keep, Kind, Status
 
 
 class StatusType(TypeDecorator[Status]):
@@ -37,6 +37,7 @@ class JobRow(Base):
         CheckConstraint(f"status IN ({', '.join(repr(status.value) for status in Status)})", name="status"),
         CheckConstraint("kind IN ('job', 'plan')", name="kind"),
         CheckConstraint("num_devices > 0", name="num_devices"),
+        CheckConstraint("keep IN ('best')", name="keep"),
         Index("ix_jobs_owner_created_at_id", "owner", "created_at", "id"),
         Index("ix_jobs_status_queue", "status", "queue"),
         Index("ix_jobs_status_lease_until", "status", "lease_until"),
@@ -83,6 +84,10 @@ class JobRow(Base):
     checkpoint_artifact_id: Mapped[str | None]
     # When retention took what is no milestone out of its log and thinned its metrics.
     thinned_at: Mapped[datetime | None]
+    # The job whose spec this one repeats.
+    retry_of: Mapped[str | None]
+    # What a user who cancelled it wants all the same: who holds it, or claims it next, is to export the best student.
+    keep: Mapped[Keep | None] = mapped_column(String(8))
 
 
 class JobInputRow(Base):
@@ -148,5 +153,6 @@ class JobAttemptRow(Base):
     started_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
     outcome: Mapped[str | None]
+    reason: Mapped[str | None]
     log: Mapped[str] = mapped_column(default="")
     log_truncated: Mapped[bool] = mapped_column(default=False)

@@ -23,7 +23,7 @@ from sqlalchemy import (
     select,
     tuple_,
 )
-from sqlalchemy.orm import InstrumentedAttribute, aliased
+from sqlalchemy.orm import InstrumentedAttribute, aliased, defer
 
 from app.artifacts.models import ArtifactRow
 from app.jobs.models import JobAttemptRow, JobEventRow, JobFileRow, JobMetricRow, JobRow
@@ -86,6 +86,11 @@ def metrics(job_id: str) -> Select[JobMetricRow]:
 def attempts(job_id: str) -> Select[JobAttemptRow]:
     """The job's attempts with their logs, oldest first."""
     return select(JobAttemptRow).where(JobAttemptRow.job_id == job_id).order_by(JobAttemptRow.attempt)
+
+
+def attempts_without_logs(job_id: str) -> Select[JobAttemptRow]:
+    """The job's attempts, oldest first, without what their trainers printed."""
+    return attempts(job_id).options(defer(JobAttemptRow.log, raiseload=True))
 
 
 def files(job_id: str) -> Select[str, ArtifactRow]:

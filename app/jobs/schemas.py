@@ -11,9 +11,9 @@ from app.jobs.models import JobAttemptRow, JobRow
 from stillhouse.contract.failures import Failure
 from stillhouse.contract.recipes import applied
 from stillhouse.contract.report import AppliedRecipe
-from stillhouse.contract.resources import AttemptLog, Job, JobFile, Progress, QueuePlace
+from stillhouse.contract.resources import Attempt, AttemptLog, Job, JobFile, Progress, QueuePlace
 from stillhouse.contract.spec import JobSpec
-from stillhouse.contract.status import ACTIONS, LEASED, TERMINAL
+from stillhouse.contract.status import LEASED, TERMINAL, actions
 
 
 def job_resource(
@@ -22,11 +22,12 @@ def job_resource(
 ) -> Job:
     """The job for its owner. `files`, `place` and `recipe` are left out of lists."""
     return Job(
-        id=row.id, name=row.name, labels=row.labels, status=row.status, terminal=row.status in TERMINAL,
+        id=row.id, retry_of=row.retry_of, name=row.name, labels=row.labels,
+        status=row.status, terminal=row.status in TERMINAL, keep=row.keep,
         phase=row.phase, stalled=_is_stalled(row, stalled_seconds), attempt=row.attempt, losses=row.losses,
         queue=place, progress=_progress(row),
         error=None if row.error is None else Failure.model_validate(row.error),
-        allowed_actions=sorted(ACTIONS[row.status]),
+        allowed_actions=sorted(actions(row.status, row.kind, row.keep)),
         files=[_job_file(role, artifact) for role, artifact in (files or {}).items()],
         spec=row.spec, recipe=recipe, seed=row.spec.get("seed", 0), created_at=row.created_at,
         started_at=row.started_at, finished_at=row.finished_at, last_event_at=row.last_event_at,
@@ -64,6 +65,15 @@ def _progress(row: JobRow) -> Progress:
 def _job_file(role: str, artifact: ArtifactRow) -> JobFile:
     return JobFile(
         role=role, artifact_id=artifact.id, format=artifact.format, size=artifact.size, sha256=artifact.sha256
+    )
+
+
+def attempt_resource(row: JobAttemptRow) -> Attempt:
+    """An attempt, without what its trainer printed."""
+    until = row.ended_at or datetime.now(UTC)
+    return Attempt(
+        attempt=row.attempt, worker=row.worker, started_at=row.started_at, ended_at=row.ended_at,
+        seconds=max(0.0, (until - row.started_at).total_seconds()), outcome=row.outcome, reason=row.reason,
     )
 
 

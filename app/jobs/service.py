@@ -16,21 +16,25 @@ from app.kit.ids import new_id
 from app.kit.paging import Slice, cut
 from app.quotas import service as quotas
 from app.quotas.queries import num_running as num_running_of
-from stillhouse.contract.events import StatusChanged
+from stillhouse.contract.events import Noted, StatusChanged
 from stillhouse.contract.failures import IllegalActionError, NotFoundError, UnknownArtifactError
 from stillhouse.contract.resources import MetricSeries, QueuePlace
 from stillhouse.contract.spec import JobSpec
-from stillhouse.contract.status import ACTIONS, TRANSITIONS, Action, Kind, Status
+from stillhouse.contract.status import HEEDED, LEASED, TERMINAL, Action, Keep, Kind, Status, actions
+
+_CANCELLED = "cancelled by the user"
+_DONE = {Action.CANCEL: "cancelled", Action.PAUSE: "paused", Action.RESUME: "resumed", Action.RETRY: "retried"}
 
 
 def submit(
     session: Session, *, owner: str, spec: JobSpec, raw: dict[str, Any], queue: str, kind: Kind = "job",
-    max_running: int | None = None,
+    max_running: int | None = None, retried: JobRow | None = None,
 ) -> JobRow:
     """Add a queued job (or plan) and the first line of its log. `raw` is the spec as it was sent.
 
-    `max_running` is the limit of running jobs that its key has in place of the service's. The id of the request travels
-    with the job, to the lines of its workers and trainers.
+    `max_running` is the limit of running jobs that its key has in place of the service's. One that retries another is
+    called and labelled as that one is. The id of the request travels with the job, to the lines of its workers and
+    trainers.
 
     Ring after the commit: the row counts as rung already. Raises UnknownArtifactError.
     """
@@ -38,8 +42,9 @@ def submit(
     row = session.scalars(
         insert(JobRow)
         .values(
-            id=new_id(kind), kind=kind, owner=owner, name=spec.name, labels=spec.labels, spec=raw,
-            spec_version=spec.version, queue=queue,
+            id=new_id(kind), kind=kind, owner=owner, spec=raw, spec_version=spec.version, queue=queue,
+            name=retried.name if retried else spec.name, labels=retried.labels if retried else spec.labels,
+            priority=retried.priority if retried else 0, retry_of=retried.id if retried else None,
             num_devices=spec.devices if kind == "job" else 1,  # preflight alone runs in one process
             max_running=max_running,
             status=Status.QUEUED, last_seq=1, queued_at=now(), rung_at=now(), last_event_at=now(),
@@ -47,7 +52,8 @@ def submit(
         .returning(JobRow)
     ).one()
     session.execute(insert(JobInputRow), [{"job_id": row.id, "artifact_id": artifact_id} for artifact_id in inputs])
-    first = StatusChanged(status=Status.QUEUED, reason="submitted", request_id=logs.request_id())
+    reason = f"a retry of {retried.id}" if retried else "submitted"
+    first = StatusChanged(status=Status.QUEUED, reason=reason, request_id=logs.request_id())
     log.append(session, row, row.created_at, [first])
     return row
 
@@ -83,21 +89,94 @@ def page(
     return cut(session.scalars(statement.limit(limit + 1)).all(), limit)
 
 
-def cancel(session: Session, owner: str, job_id: str, kind: Kind = "job") -> JobRow:
+def cancel(
+    session: Session, owner: str, job_id: str, kind: Kind = "job", keep: Keep | None = None
+) -> JobRow:
     """Cancel at once what waits; ask the worker of what runs. Asking twice changes nothing.
 
+    To keep the best student so far, what runs is finished by its worker, and what waits with a checkpoint is queued for
+    one. Whoever asked for that may still cancel without it; not the other way round, as training may have ended.
     Raises NotFoundError, or IllegalActionError when the job has ended.
     """
+    row = _row_to(session, owner, job_id, Action.CANCEL, kind)
+    if row.keep or row.status is Status.CANCELLING:
+        return _cancel_again(session, row, keep)
+    if row.status in LEASED:
+        reason = "cancelled by the user; the best student so far is kept" if keep else _CANCELLED
+        return log.change_status(session, row, Status.CANCELLING, reason, values={"keep": keep})
+    if keep and row.checkpoint_artifact_id:
+        return _queue_to_finish(session, row, keep)
+    reason = f"{_CANCELLED}; there was nothing to keep yet" if keep else _CANCELLED
+    return log.change_status(session, row, Status.CANCELLED, reason)
+
+
+def _cancel_again(session: Session, row: JobRow, keep: Keep | None) -> JobRow:
+    if keep or not row.keep:
+        return row
+    if row.status is Status.CANCELLING:
+        return log.tell(session, row, [_noted("its best student is no longer wanted")], {"keep": None})
+    return log.change_status(session, row, Status.CANCELLED, _CANCELLED, values={"keep": None})
+
+
+def _queue_to_finish(session: Session, row: JobRow, keep: Keep) -> JobRow:
+    """Have a worker export what the checkpoint of a waiting job holds."""
+    reason = "cancelled by the user; waits for a worker to export its best student so far"
+    values = {"keep": keep, "rung_at": now()}
+    if row.status is Status.QUEUED:
+        return log.tell(session, row, [_noted(reason)], values)
+    return log.change_status(session, row, Status.QUEUED, reason, values=values)
+
+
+def _noted(reason: str) -> Noted:
+    return Noted(code="cancelled", message=f"The job: {reason}.")
+
+
+def pause(session: Session, owner: str, job_id: str) -> JobRow:
+    """Take a job that waits out of the queue; ask the worker of one that runs for a checkpoint and its slot.
+
+    Asking twice changes nothing. Raises NotFoundError, or IllegalActionError when the job is being cancelled or has
+    ended.
+    """
+    row = _row_to(session, owner, job_id, Action.PAUSE)
+    if row.status in HEEDED[Action.PAUSE]:
+        return row
+    following = Status.PAUSING if row.status in LEASED else Status.PAUSED
+    return log.change_status(session, row, following, "paused by the user")
+
+
+def resume(session: Session, owner: str, job_id: str) -> JobRow:
+    """Queue a paused job again, where its age counts. One that is queued or runs is left alone.
+
+    Ring after the commit: the row counts as rung already. Raises NotFoundError, or IllegalActionError in every
+    other status; one that is still pausing must be paused first.
+    """
+    row = _row_to(session, owner, job_id, Action.RESUME)
+    if row.status in HEEDED[Action.RESUME]:
+        return row
+    return log.change_status(session, row, Status.QUEUED, "resumed by the user", values={"rung_at": now()})
+
+
+def to_retry(session: Session, owner: str, job_id: str) -> JobRow:
+    """A job that has ended, to submit its spec again. Raises NotFoundError, or IllegalActionError before its end."""
+    row = find(session, owner, job_id)
+    _refuse_unless_allowed(row, Action.RETRY)
+    return row
+
+
+def _row_to(session: Session, owner: str, job_id: str, action: Action, kind: Kind = "job") -> JobRow:
+    """The owner's job (or plan), locked, when it may be asked for this, or was already."""
     row = session.scalars(queries.owned_for_change(owner, job_id, kind)).one_or_none()
     if row is None:
         raise NotFoundError
-    if Action.CANCEL not in ACTIONS[row.status]:
-        raise IllegalActionError(f"The {row.kind} has {row.status} already; it can no longer be cancelled.")
-    if row.status is Status.CANCELLING:
-        return row
-    is_held = Status.CANCELLING in TRANSITIONS[row.status]
-    following = Status.CANCELLING if is_held else Status.CANCELLED
-    return log.change_status(session, row, following, "cancelled by the user")
+    _refuse_unless_allowed(row, action)
+    return row
+
+
+def _refuse_unless_allowed(row: JobRow, action: Action) -> None:
+    allowed = actions(row.status, row.kind, row.keep)
+    if action not in allowed and row.status not in HEEDED[action]:
+        stands = f"has {row.status} already" if row.status in TERMINAL else f"is {row.status}"
+        raise IllegalActionError(f"The {row.kind} {stands}; it cannot be {_DONE[action]}.", allowed=allowed)
 
 
 def events_after(session: Session, job_id: str, seq: int = 0, limit: int = 100) -> Sequence[JobEventRow]:
@@ -117,6 +196,11 @@ def metrics(session: Session, job_id: str) -> list[MetricSeries]:
 def attempts(session: Session, job_id: str) -> Sequence[JobAttemptRow]:
     """The job's attempts with their logs, oldest first."""
     return session.scalars(queries.attempts(job_id)).all()
+
+
+def attempts_without_logs(session: Session, job_id: str) -> Sequence[JobAttemptRow]:
+    """The job's attempts, oldest first."""
+    return session.scalars(queries.attempts_without_logs(job_id)).all()
 
 
 def files(session: Session, job_id: str) -> dict[str, ArtifactRow]:

@@ -88,6 +88,11 @@ class Watching:
         """Streams that are open now, and requests that wait for the end of a job."""
         return sum(feed.num_watchers for feed in list(self._feeds.values()))
 
+    @property
+    def is_closing(self) -> bool:
+        """Whether nobody is to wait any longer."""
+        return self._is_closing
+
     def ring(self, job_id: str) -> None:
         """Something may be new in this job's log."""
         feed = self._feeds.get(job_id)
@@ -125,6 +130,13 @@ class Watching:
             async with asyncio.timeout(seconds), contextlib.aclosing(self.watch(job_id, 0)) as log_of_job:
                 async for _ in log_of_job:
                     pass
+
+    async def wait_for_news(self, job_id: str, after: int, seconds: float) -> None:
+        """Return when the job's log goes on after this place, after so many seconds, or when all is closed."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds), self._joined(job_id, after) as feed:
+                while feed.seq <= after and not self._is_closing:
+                    await feed.changed.wait()
 
     @contextlib.asynccontextmanager
     async def _joined(self, job_id: str, after: int) -> AsyncIterator[_Feed]:

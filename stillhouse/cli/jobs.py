@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.markup import escape
@@ -20,6 +20,7 @@ from stillhouse.cli.interrupts import heeding_interrupts
 from stillhouse.cli.output import (
     age,
     answers,
+    attempt_table,
     coloured,
     duration,
     job_table,
@@ -35,11 +36,12 @@ from stillhouse.cli.transfers import transfer_bar
 from stillhouse.client import JobHandle
 from stillhouse.contract.resources import Job, ModelFormat
 from stillhouse.contract.status import Status
-from stillhouse.wording import gain_sentence, verdict
+from stillhouse.wording import gain_sentence, interruption_sentence, verdict
 
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="File or folder to write to.")]
 # The options of `submit` that draft a spec.
 _DRAFTED = frozenset(inspect.signature(drafting.draft).parameters)
+_DONE = {"cancel": "cancelled", "pause": "paused", "resume": "resumed", "retry": "retried"}
 _ENDS = {Status.SUCCEEDED: Exit.OK, Status.CANCELLED: Exit.CANCELLED}
 
 
@@ -84,12 +86,16 @@ def submit(
                 label=label, task=task, recipe=recipe, epochs=epochs, temperature=temperature, seed=seed,
                 no_control=no_control, device=device, devices=devices,
             ).uploaded(client)
-        job = client.submit(spec, idempotency_key=idempotency_key)
-        print_json(job.job) if as_json else answers().print(job.id)
-        if watch:
-            end_as(follow_job(job))
-        elif not as_json:
-            tell(f"queued. Follow it: stillhouse watch {job.id}")
+        _queued(client.submit(spec, idempotency_key=idempotency_key), watch=watch, as_json=as_json)
+
+
+def _queued(job: JobHandle, *, watch: bool, as_json: bool) -> None:
+    """Tell of a new job, and watch it where that is wanted."""
+    print_json(job.job) if as_json else answers().print(job.id)
+    if watch:
+        end_as(follow_job(job))
+    elif not as_json:
+        tell(f"queued. Follow it: stillhouse watch {job.id}")
 
 
 def refuse_beside_spec(context: typer.Context) -> None:
@@ -148,10 +154,42 @@ def show(job: JobId = "last", *, as_json: Json = False, url: Url = None, key: Ke
         _print_job(found)
 
 
-def cancel(job: JobId, *, as_json: Json = False, url: Url = None, key: Key = None) -> None:
+def cancel(
+    job: JobId, *,
+    keep: Annotated[
+        Literal["best", "none"], typer.Option(help="`best` makes the best student so far the job's model.")
+    ] = "none",
+    as_json: Json = False, url: Url = None, key: Key = None,
+) -> None:
     """Stop a job."""
     with connected(url, key) as client:
-        after = find_job(client, job).cancel()
+        _tell_status(find_job(client, job).cancel(keep=None if keep == "none" else keep), as_json=as_json)
+
+
+def pause(job: JobId, *, as_json: Json = False, url: Url = None, key: Key = None) -> None:
+    """Have a job give its slot back; it keeps a checkpoint."""
+    with connected(url, key) as client:
+        _tell_status(find_job(client, job).pause(), as_json=as_json)
+
+
+def resume(job: JobId, *, as_json: Json = False, url: Url = None, key: Key = None) -> None:
+    """Queue a paused job again; it goes on from its checkpoint."""
+    with connected(url, key) as client:
+        _tell_status(find_job(client, job).resume(), as_json=as_json)
+
+
+def retry(
+    job: JobId, *,
+    idempotency_key: Annotated[str | None, typer.Option(help="The same key gives the same job, not another.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Watch the new job until it ends.")] = False,
+    as_json: Json = False, url: Url = None, key: Key = None,
+) -> None:
+    """Queue a job that has ended again, as a new one. Prints the new job's id."""
+    with connected(url, key) as client:
+        _queued(find_job(client, job).retry(idempotency_key=idempotency_key), watch=watch, as_json=as_json)
+
+
+def _tell_status(after: Job, *, as_json: bool) -> None:
     if as_json:
         print_json(after)
     else:
@@ -182,6 +220,18 @@ def report(
             print_json(handle.report())
         else:
             print_report(handle)
+
+
+def attempts(job: JobId = "last", *, as_json: Json = False, url: Url = None, key: Key = None) -> None:
+    """Show who had a go at a job, how that ended and why."""
+    with connected(url, key) as client:
+        found = find_job(client, job).attempts()
+    if as_json:
+        print_json(found)
+    elif found:
+        answers().print(attempt_table(found))
+    else:
+        tell("no worker has begun this job yet")
 
 
 def logs(
@@ -270,13 +320,16 @@ def print_report(handle: JobHandle) -> None:
         console.print(report_table(found))
     console.print(escape(verdict(found)))
     console.print(escape(gain_sentence(found)))
+    if found.interrupted:
+        console.print(f"[yellow]{escape(interruption_sentence(found.interrupted))}[/]")
 
 
 def _print_job(job: Job) -> None:
     table = plain_table("", "")
     table.show_header = False
     rows = {
-        "job": job.id, "name": escape(job.name or ""), "status": coloured(str(job.status)),
+        "job": job.id, "retry of": job.retry_of or "", "name": escape(job.name or ""),
+        "status": coloured(str(job.status)),
         "progress": stage(job), "left": duration(job.progress.eta_seconds) if job.progress.eta_seconds else "",
         "waits because": escape(job.queue.reason) if job.queue else "",
         "recipe": escape(", ".join([job.recipe.name, *(f"but {pointer}" for pointer in job.recipe.overrides)]))
@@ -295,4 +348,4 @@ def _print_job(job: Job) -> None:
 
 
 def _done_to(action: str) -> str:
-    return {"cancel": "cancelled"}.get(str(action), str(action))
+    return _DONE.get(str(action), str(action))

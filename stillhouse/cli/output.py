@@ -13,14 +13,14 @@ from rich.table import Table
 
 from stillhouse import wording
 from stillhouse.contract.report import Report, Subject
-from stillhouse.contract.resources import Job
+from stillhouse.contract.resources import Attempt, Job
 
 # A pipe has no width; ids must not be cut for it.
 _PIPE_WIDTH = 200
 
 COLOURS = {
     "succeeded": "green", "failed": "red", "cancelled": "yellow", "cancelling": "yellow", "running": "cyan",
-    "queued": "blue",
+    "queued": "blue", "pausing": "yellow", "paused": "yellow",
 }
 # Broken over two lines so that the table fits on 80 columns.
 TITLES = {"teacher": "teacher", "student": "distilled\nstudent", "control": "same student,\nno teacher"}
@@ -98,6 +98,18 @@ def job_table(jobs: Iterable[Job]) -> Table:
     for job in jobs:
         table.add_row(
             job.id, coloured(str(job.status)), stage(job), age(job.created_at), escape(job.name or wording.MISSING)
+        )
+    return table
+
+
+def attempt_table(attempts: Iterable[Attempt]) -> Table:
+    """Attempts, one a line."""
+    table = plain_table("ATTEMPT", "OUTCOME", "BEGAN", "TOOK", "WORKER", "REASON")
+    for attempt in attempts:
+        outcome = coloured(attempt.outcome) if attempt.outcome else "goes on"
+        table.add_row(
+            str(attempt.attempt), outcome, age(attempt.started_at), wording.seconds(attempt.seconds),
+            escape(attempt.worker), escape(attempt.reason or wording.MISSING),
         )
     return table
 

@@ -1,16 +1,19 @@
 """One job, as its submitter holds it."""
 
+import uuid
 from collections.abc import Iterator, Sequence
+from http import HTTPStatus
 from pathlib import Path
 from time import monotonic, sleep
 
-from stillhouse.client.connection import PATIENCE, Connection, parsed
+from stillhouse.client.connection import PATIENCE, Connection, Params, parsed
 from stillhouse.client.progress import ProgressCallback
 from stillhouse.client.transfer import download
 from stillhouse.client.watch import watch
 from stillhouse.contract.events import RecordedEvent
 from stillhouse.contract.report import Report
-from stillhouse.contract.resources import AttemptLog, Job, MetricSeries, ModelFormat
+from stillhouse.contract.resources import Attempt, AttemptLog, Job, MetricSeries, ModelFormat
+from stillhouse.contract.status import Keep
 
 _SUFFIXES = {"zip": ".zip", "safetensors": ".safetensors", "onnx": ".onnx"}
 
@@ -21,6 +24,7 @@ class JobHandle:
     def __init__(self, connection: Connection, job: Job) -> None:
         self._connection = connection
         self.job = job
+        self._etag: str | None = None  # of `job`, where it was read by `refresh`
 
     def __repr__(self) -> str:
         return f"<JobHandle {self.id} {self.status}>"
@@ -39,12 +43,21 @@ class JobHandle:
     def _path(self) -> str:
         return f"/jobs/{self.id}"
 
-    def refresh(self) -> Job:
-        """Read the job again."""
-        return self._refresh(PATIENCE)
+    def refresh(self, *, wait: float = 0) -> Job:
+        """Read the job again: now, or when it stands otherwise than last read, at the latest after `wait` seconds.
 
-    def _refresh(self, patience: float) -> Job:
-        self.job = self._connection.read(Job, self._path, patience=patience)
+        One request waits for at most 60 seconds.
+        """
+        return self._refresh(PATIENCE, wait=wait)
+
+    def _refresh(self, patience: float, *, wait: float = 0) -> Job:
+        known = {"If-None-Match": self._etag} if self._etag else {}
+        response = self._connection.request(
+            "GET", self._path, headers={"Prefer": f"wait={round(wait)}", **known}, patience=patience
+        )
+        self._etag = response.headers.get("etag")
+        if response.status_code != HTTPStatus.NOT_MODIFIED:
+            self.job = parsed(Job, response)
         return self.job
 
     def watch(self, *, after: int = 0, patience: float = 120.0) -> Iterator[RecordedEvent]:
@@ -68,9 +81,33 @@ class JobHandle:
             sleep(min(0.5, timeout))
         return self.job
 
-    def cancel(self) -> Job:
-        """Ask the job to stop. A running one becomes `cancelling` first."""
-        self.job = parsed(Job, self._connection.request("POST", f"{self._path}/cancel"))
+    def cancel(self, *, keep: Keep | None = None) -> Job:
+        """Ask the job to stop. A running one becomes `cancelling` first.
+
+        With `keep="best"` the best student so far becomes the job's model, where there is one.
+        """
+        return self._ask("cancel", {"keep": keep})
+
+    def pause(self) -> Job:
+        """Ask the job to give its slot back. A running one becomes `pausing` first, and writes a checkpoint."""
+        return self._ask("pause")
+
+    def resume(self) -> Job:
+        """Queue the paused job again; it goes on from its checkpoint."""
+        return self._ask("resume")
+
+    def retry(self, *, idempotency_key: str | None = None) -> "JobHandle":
+        """A new job of the same spec, once this one has ended.
+
+        Repeating a call with the same `idempotency_key` gives the same job, not another one.
+        """
+        headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
+        response = self._connection.request("POST", f"{self._path}/retry", headers=headers)
+        return JobHandle(self._connection, parsed(Job, response))
+
+    def _ask(self, action: str, params: Params | None = None) -> Job:
+        response = self._connection.request("POST", f"{self._path}/{action}", params=params)
+        self.job, self._etag = parsed(Job, response), None
         return self.job
 
     def download(
@@ -97,6 +134,10 @@ class JobHandle:
     def metrics(self) -> Sequence[MetricSeries]:
         """Each metric over the steps of its phase."""
         return self._connection.read_list(MetricSeries, f"{self._path}/metrics")
+
+    def attempts(self) -> Sequence[Attempt]:
+        """Who had a go at the job, when, how that ended and why; oldest first."""
+        return self._connection.read_list(Attempt, f"{self._path}/attempts")
 
     def logs(self) -> Sequence[AttemptLog]:
         """What the trainer of each attempt printed."""

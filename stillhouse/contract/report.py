@@ -185,6 +185,16 @@ class AppliedRecipe(_Part):
     soft_labels: dict[str, Any] = Field(description="When the teacher is asked, as it was asked for.")
 
 
+class Interruption(_Part):
+    """Where training was stopped by request, before it was over."""
+
+    step: int = Field(description="Steps of the student that were done.")
+    total_steps: int = Field(description="Steps that it was to do.")
+    without_control: bool = Field(
+        default=False, description="Whether a control was asked for, and left out as it was not trained to its end."
+    )
+
+
 class Report(_Part):
     """What the compressed model kept."""
 
@@ -218,6 +228,9 @@ class Report(_Part):
     label_names: list[str] = Field(description="Of the outputs; empty where they have none, as an embedding's.")
     seed: int
     recipe: AppliedRecipe | None = Field(default=None, description="What was trained; null in reports of before.")
+    interrupted: Interruption | None = Field(
+        default=None, description="Where training was stopped by request; the student is the best until then."
+    )
     parity: list[Parity]
     curves: list[Curve]
     phase_seconds: dict[str, float]

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from stillhouse.contract.failures import Blame, Failure, FieldError
 from stillhouse.contract.plan import Plan
 from stillhouse.contract.report import AppliedRecipe
-from stillhouse.contract.status import TERMINAL, Action, Phase, Status
+from stillhouse.contract.status import TERMINAL, Action, Keep, Phase, Status
 
 ArtifactKind = Literal["teacher", "data", "model", "state", "soft_labels"]
 UploadKind = Literal["teacher", "data"]
@@ -68,10 +68,14 @@ class Job(Resource):
     """A job as GET /jobs/{id} tells it."""
 
     id: str
+    retry_of: str | None = Field(default=None, description="The job whose spec this one repeats.")
     name: str | None = None
     labels: dict[str, str] = {}
     status: Status | str = Field(union_mode="left_to_right")
     terminal: bool = Field(description="Whether the status is final.")
+    keep: Keep | str | None = Field(
+        default=None, description="`best`: it was cancelled, and its best student so far is to be its model."
+    )
     phase: Phase | str | None = Field(default=None, union_mode="left_to_right")
     stalled: bool = Field(
         default=False, description="Running, but no event has come for longer than the service expects."
@@ -192,6 +196,22 @@ class MetricSeries(Resource):
     name: str
     phase: str
     points: list[tuple[int, float | None]] = Field(description="Pairs of step and value, ascending.")
+
+
+class Attempt(Resource):
+    """One worker's go at a job, as GET /jobs/{id}/attempts tells it."""
+
+    attempt: int = Field(description="Counted from 1.")
+    worker: str = Field(description="Host and process of the worker.")
+    started_at: datetime = Field(description="When the worker claimed the job.")
+    ended_at: datetime | None = Field(default=None, description="Null while it goes on.")
+    seconds: float = Field(description="How long it took, or has taken so far.")
+    outcome: str | None = Field(
+        default=None,
+        description="How it ended: `succeeded`, `failed`, `cancelled`, `paused`, `drained` (the worker shut down) or "
+        "`lost` (worker or trainer died). Null while it goes on.",
+    )
+    reason: str | None = Field(default=None, description="Why it ended, in a few words; of `failed`, the error's code.")
 
 
 class AttemptLog(Resource):

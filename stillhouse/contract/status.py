@@ -6,6 +6,8 @@ from typing import Final, Literal
 
 # A plan lives as a job does, but ends with preflight. It is not listed, and forgotten after a while.
 Kind = Literal["job", "plan"]
+# What a user who cancels a job may want all the same: the best student so far, as the job's model.
+Keep = Literal["best"]
 
 
 class Status(StrEnum):
@@ -38,18 +40,29 @@ class Action(StrEnum):
     """What a user may ask of a job."""
 
     CANCEL = "cancel"
+    PAUSE = "pause"
+    RESUME = "resume"
+    RETRY = "retry"
 
 
 class Request(StrEnum):
-    """What a supervisor asks of its trainer. The trainer writes a checkpoint and ends."""
+    """What a supervisor asks of its trainer.
+
+    At `finish` it trains no further, and evaluates and exports the best student so far; one that has none ends at once.
+    At all others it writes a checkpoint and ends.
+    """
 
     PAUSE = "pause"
     CANCEL = "cancel"
     DRAIN = "drain"
+    FINISH = "finish"
 
 
 TRANSITIONS: Final = MappingProxyType({
-    Status.QUEUED: frozenset({Status.RUNNING, Status.CANCELLED, Status.FAILED}),
+    # queued -> cancelling: a worker has claimed it to export the best student of a job that was cancelled.
+    Status.QUEUED: frozenset({
+        Status.RUNNING, Status.PAUSED, Status.CANCELLING, Status.CANCELLED, Status.FAILED,
+    }),
     # running -> queued: the worker drained, or was lost.
     Status.RUNNING: frozenset({
         Status.SUCCEEDED, Status.FAILED, Status.PAUSING, Status.CANCELLING, Status.QUEUED,
@@ -58,13 +71,14 @@ TRANSITIONS: Final = MappingProxyType({
         Status.PAUSED, Status.CANCELLING, Status.SUCCEEDED, Status.FAILED,
     }),
     Status.PAUSED: frozenset({Status.QUEUED, Status.CANCELLED}),
-    Status.CANCELLING: frozenset({Status.CANCELLED, Status.SUCCEEDED, Status.FAILED}),
+    # cancelling -> queued: the worker that was to export the best student drained, or was lost.
+    Status.CANCELLING: frozenset({Status.CANCELLED, Status.SUCCEEDED, Status.FAILED, Status.QUEUED}),
     Status.SUCCEEDED: frozenset[Status](),
     Status.FAILED: frozenset[Status](),
     Status.CANCELLED: frozenset[Status](),
 })
 
-# Where a job goes when the worker that held it is lost.
+# Where a job goes when the worker that held it is lost. One whose best student is to be kept is queued again.
 AFTER_LOSS: Final = MappingProxyType({
     Status.RUNNING: Status.QUEUED,
     Status.PAUSING: Status.PAUSED,
@@ -76,16 +90,35 @@ LEASED: Final = frozenset(AFTER_LOSS)
 TERMINAL: Final = frozenset(status for status, following in TRANSITIONS.items() if not following)
 UNENDED: Final = frozenset(Status) - TERMINAL
 
+# What makes a difference in each status.
 ACTIONS: Final = MappingProxyType({
-    Status.QUEUED: frozenset({Action.CANCEL}),
-    Status.RUNNING: frozenset({Action.CANCEL}),
+    Status.QUEUED: frozenset({Action.CANCEL, Action.PAUSE}),
+    Status.RUNNING: frozenset({Action.CANCEL, Action.PAUSE}),
     Status.PAUSING: frozenset({Action.CANCEL}),
-    Status.PAUSED: frozenset({Action.CANCEL}),
-    Status.CANCELLING: frozenset({Action.CANCEL}),  # asking twice changes nothing and is no error
-    Status.SUCCEEDED: frozenset[Action](),
-    Status.FAILED: frozenset[Action](),
-    Status.CANCELLED: frozenset[Action](),
+    Status.PAUSED: frozenset({Action.CANCEL, Action.RESUME}),
+    Status.CANCELLING: frozenset({Action.CANCEL}),
+    Status.SUCCEEDED: frozenset({Action.RETRY}),
+    Status.FAILED: frozenset({Action.RETRY}),
+    Status.CANCELLED: frozenset({Action.RETRY}),
 })
+
+# Where the user has what was asked for already: asking again changes nothing and is no error.
+HEEDED: Final = MappingProxyType({
+    Action.CANCEL: frozenset({Status.CANCELLING}),
+    Action.PAUSE: frozenset({Status.PAUSING, Status.PAUSED}),
+    Action.RESUME: frozenset({Status.QUEUED, Status.RUNNING}),
+    Action.RETRY: frozenset[Status](),  # each time makes another job
+})
+
+
+def actions(status: Status, kind: Kind = "job", keep: Keep | None = None) -> frozenset[Action]:
+    """What a user may ask of a job in this status.
+
+    A plan can only be cancelled, and so can a cancelled job whose best student is still to be exported.
+    """
+    if kind == "plan" or (keep and status not in TERMINAL):
+        return ACTIONS[status] & {Action.CANCEL}
+    return ACTIONS[status]
 
 
 def may_follow(current: Status, following: Status) -> bool:

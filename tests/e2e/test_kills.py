@@ -14,6 +14,7 @@ from stillhouse.contract.events import CheckpointSaved, Progressed
 from stillhouse.contract.status import Phase
 from stillhouse.local import running
 from stillhouse.local.service import LocalService
+from tests.fixtures.waiting import wait_until
 
 LEASE = {"STILLHOUSE_LEASE_SECONDS": "3", "STILLHOUSE_REAP_SECONDS": "0.5", "STILLHOUSE_RING_AGAIN_SECONDS": "1"}
 
@@ -104,3 +105,16 @@ def test_a_killed_job_ends_with_the_weights_of_an_undisturbed_one(
     if victim != "forkserver":  # a trainer outlives its forkserver
         assert job.refresh().attempt == 2
         assert job.refresh().losses == 1
+
+
+def test_a_paused_job_ends_with_the_weights_of_an_undisturbed_one(
+    client: Client, data: str, undisturbed: str
+) -> None:
+    job = submit(client, data)
+    in_mid_training(job)
+    job.pause()
+    wait_until(lambda: job.refresh().status != "pausing", 60)
+    assert (job.status, trainers()) == ("paused", [])
+    job.resume()
+    assert weights(job) == undisturbed
+    assert (job.refresh().attempt, job.refresh().losses) == (2, 0)

@@ -121,6 +121,27 @@ def test_keys_of_the_release_before_can_do_what_they_could_but_make_keys(empty_u
     database.dispose()
 
 
+def test_jobs_of_the_release_before_are_no_retries_and_keep_nothing(empty_url: str) -> None:
+    migrate.upgrade(empty_url, "0004")
+    database = Database(empty_url)
+    with database.writing() as session:
+        session.execute(A_JOB)
+        session.execute(text(
+            "INSERT INTO job_attempts (job_id, attempt, worker, started_at, log, log_truncated) "
+            "VALUES ('job_1', 1, 'w', '2030-01-01 00:00:00.000000', '', false)"
+        ))
+    migrate.upgrade(empty_url)
+    with database.writing() as session:
+        assert session.execute(text("SELECT retry_of, keep FROM jobs")).one() == (None, None)
+        assert session.execute(text("SELECT reason FROM job_attempts")).scalar() is None
+        with pytest.raises(IntegrityError), session.begin_nested():
+            session.execute(text("UPDATE jobs SET keep = 'worst'"))
+    migrate.downgrade(empty_url, "0004")
+    with database.reading() as session:
+        assert session.execute(text("SELECT id FROM jobs")).scalar() == "job_1"
+    database.dispose()
+
+
 def test_many_may_upgrade_one_sqlite_file_at_once(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/empty.db"
     # Processes: Alembic keeps its context in globals.

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from stillhouse.contract.recipes import applied
-from stillhouse.contract.report import Curve, Report, Scores, Selection, Subject
+from stillhouse.contract.report import Curve, Interruption, Report, Scores, Selection, Subject
 from stillhouse.contract.spec import Architecture, JobSpec
 from stillhouse.contract.status import Phase
 from stillhouse.models import describe
@@ -39,7 +39,7 @@ class Comparison:
     trainings: Mapping[Phase, TrainingState]
     device: str
 
-    def report(self, phase_seconds: Mapping[Phase, float]) -> Report:
+    def report(self, phase_seconds: Mapping[Phase, float], interrupted: Interruption | None = None) -> Report:
         """The report, but for parity."""
         dataset = self.prepared.dataset
         return build_report(
@@ -60,6 +60,7 @@ class Comparison:
             num_train_samples_seen=self.trainings[Phase.DISTILLING].step * self.prepared.batch_size,
             device=self.device,
             name=self.spec.name,
+            interrupted=interrupted,
         )
 
 

@@ -123,6 +123,14 @@ class Course:
         """Whether no step follows."""
         return state.stopped_early or state.step >= self.total_steps
 
+    def ends_at_once(self, state: TrainingState) -> bool:
+        """Whether something comes of ending here: of a student some steps old; a control is only left out."""
+        return self.phase is Phase.CONTROL or (self.phase is Phase.DISTILLING and state.step > 0)
+
+    def last_evaluation_is_due(self, state: TrainingState) -> bool:
+        """Whether a student that ends here may be better than the best so far."""
+        return self.phase is Phase.DISTILLING and state.evaluated_step != state.step
+
     def evaluation_is_due(self, state: TrainingState) -> bool:
         """At the end of every so many epochs and at the very end; never twice at one step."""
         if state.evaluated_step == state.step:

@@ -119,7 +119,9 @@ def _lines(pipe: int, ranks: "subprocess.Popen[bytes]", look: Callable[[], None]
 
 
 def _pass_on(request: Request | None, scratch: Path) -> None:
-    if request is not None and not (scratch / REQUEST).exists():
-        partial = scratch / f"{REQUEST}.partial"
-        partial.write_text(json.dumps(request.value))
-        partial.rename(scratch / REQUEST)
+    path = scratch / REQUEST
+    if request is None or (path.exists() and json.loads(path.read_text()) == request.value):
+        return
+    partial = scratch / f"{REQUEST}.partial"
+    partial.write_text(json.dumps(request.value))
+    partial.rename(path)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from torch.nn.utils import clip_grad_norm_
 
 from stillhouse.contract.events import TrainerEvent
+from stillhouse.contract.status import Request
 from worker.engine.checkpoint import Keeper
 from worker.engine.course import Course
 from worker.engine.profile import Journey
@@ -15,7 +16,10 @@ from worker.engine.state import TrainingState
 def distill(
     course: Course, state: TrainingState, *, requested: Requested, keeper: Keeper, journey: Journey
 ) -> Iterator[TrainerEvent]:
-    """Train to the last step or an early stop. Raises StopRequestedError when asked to stop, after a checkpoint."""
+    """Train to the last step or an early stop; no further when asked to finish with what there is.
+
+    Raises StopRequestedError when asked to stop, after a checkpoint.
+    """
     yield journey.enter(course.phase, course.total_steps, done=state.step)
     state.model.train()
     while True:
@@ -24,6 +28,12 @@ def distill(
         if course.is_over(state):
             break
         request, is_due = course.ranks.decide(state.step, requested, keeper.is_due)
+        if request is Request.FINISH and course.ends_at_once(state):
+            if course.last_evaluation_is_due(state):
+                yield course.evaluate(state)
+            state.ended = True
+            yield journey.tell(state.step)
+            return
         if request or is_due:
             course.check_finite(state)
             yield keeper.save(course.phase, state.step)

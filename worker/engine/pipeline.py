@@ -10,6 +10,7 @@ from stillhouse.contract.events import Finished, Noted, Planned, Stopped, Traine
 from stillhouse.contract.failures import OutOfDeviceMemoryError, OutOfMemoryError
 from stillhouse.contract.lending import LabelStore
 from stillhouse.contract.recipes import applied, told_where_sent
+from stillhouse.contract.report import Interruption
 from stillhouse.contract.spec import DerivedStudent, JobSpec, TrainTeacher
 from stillhouse.contract.status import Phase, Request
 from worker.engine.answers import Answers
@@ -115,6 +116,7 @@ class Job:
         self.prepared: Prepared
         self.courses: Courses
         self.teacher: Teacher
+        self.interrupted: Interruption | None = None
         self.tried: Mapping[Numerics, float] = {}  # seconds of a step, by the ways to compute that were measured
 
     def run(self, checkpoint: Path | None) -> Iterator[TrainerEvent]:
@@ -133,9 +135,20 @@ class Job:
         if self.prepared.teacher is None and isinstance(self.spec.student, DerivedStudent):
             self._derive_student()
         yield from self._label(courses)
-        yield from self._train(courses.student(self.teacher, self.keeper.soft_labels, self.answers))
-        if self.spec.trains_control:
-            yield from self._train(courses.control(self.keeper.soft_labels))
+        student = courses.student(self.teacher, self.keeper.soft_labels, self.answers)
+        yield from self._train(student)
+        is_cut = self._is_cut(student)
+        if self.spec.trains_control and not is_cut:
+            control = courses.control(self.keeper.soft_labels)
+            yield from self._train(control)
+            if self._is_cut(control):  # it would make the student look better than it is
+                del self.keeper.trainings[Phase.CONTROL]
+        without_control = self.spec.trains_control and Phase.CONTROL not in self.keeper.trainings
+        if is_cut or without_control:
+            self.interrupted = Interruption(
+                step=self.keeper.trainings[Phase.DISTILLING].step, total_steps=student.total_steps,
+                without_control=without_control,
+            )
 
     def plan(self) -> Iterator[TrainerEvent]:
         """Preflight, and what it found."""
@@ -161,7 +174,7 @@ class Job:
             preprocessing=self.prepared.dataset.preprocessing,
             label_names=self.prepared.label_names,
             evaluation=Evaluation(part.samples.raw, part.labels, part.mask, part.ids),
-            report=comparison.report(self.journey.seconds()),
+            report=comparison.report(self.journey.seconds(), self.interrupted),
             spec=self.spec,
             inputs=self.inputs,
         )
@@ -227,6 +240,10 @@ class Job:
                     course, state, requested=self.requested, keeper=self.keeper, journey=self.journey
                 )
 
+    def _is_cut(self, course: Course) -> bool:
+        """Whether a training that has ended was asked to before it was over."""
+        return not course.is_over(self.keeper.trainings[course.phase])
+
     def trained_teacher(self) -> NetworkTeacher:
         """The teacher that the job trained, at the step that validation selected."""
         state: TrainingState = self.keeper.trainings[Phase.TEACHER]
@@ -251,7 +268,7 @@ class Job:
             folded(self.teacher), self.teacher.module if isinstance(self.spec.teacher, TrainTeacher) else None,
             courses.shown, self.store, self.scratch, self.device, expected / max(1, num_chunks(labelled)),
             # Each process has its own share here, and the first one's end is the end of all.
-            self.requested if self.ranks.is_first else lambda: None, self.keeper, self.journey,
+            self._asked_to_stop if self.ranks.is_first else lambda: None, self.keeper, self.journey,
         )
         found = yield from label_softly([split for split in labelled if self._lacks(split)], self.spec, desk)
         for name, views in found.items():
@@ -264,11 +281,24 @@ class Job:
         """Whether the split's soft labels are still needed; a training that has ended needs none."""
         if split.part is not self.prepared.dataset.train:
             return split.part.name not in self.keeper.soft_labels
+        if self.ranks.size == 1 and self._is_to_finish:
+            return False  # none of its steps follows
         facts, _ = self.snapshot.training(Phase.DISTILLING) or ({}, {})
         return not facts.get("ended", False)
 
+    @property
+    def _is_to_finish(self) -> bool:
+        """Whether nothing is trained any more, and there is a student to finish with."""
+        facts, _ = self.snapshot.training(Phase.DISTILLING) or ({}, {})
+        return self.requested() is Request.FINISH and facts.get("step", 0) > 0
+
+    def _asked_to_stop(self) -> Request | None:
+        """What is asked, if it is to end here: also to finish, where there is nothing to finish with."""
+        return None if self._is_to_finish else self.requested()
+
     def _stop_if_requested(self, phase: Phase) -> Iterator[TrainerEvent]:
-        if request := self.requested():  # by the first rank alone: the others have ended
+        request = self.requested()
+        if request and request is not Request.FINISH:  # by the first rank alone: the others have ended
             yield self.keeper.save(phase, 0)
             raise StopRequestedError(request)
 

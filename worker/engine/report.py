@@ -15,6 +15,7 @@ from stillhouse.contract.report import (
     AppliedRecipe,
     Curve,
     Environment,
+    Interruption,
     Latency,
     Report,
     Scores,
@@ -24,6 +25,7 @@ from stillhouse.contract.report import (
 )
 from stillhouse.contract.spec import MultiLabel, Task
 from stillhouse.models import count_parameters, saved_bytes
+from stillhouse.wording import interruption_sentence
 
 _PACKAGES = (
     "stillhouse", "torch", "numpy", "safetensors", "onnx", "onnxruntime", "timm", "torchvision", "transformers",
@@ -79,6 +81,7 @@ def build_report(
     num_outputs: int | None = None,
     name: str | None = None,
     recipe: AppliedRecipe | None = None,
+    interrupted: Interruption | None = None,
     notes: Sequence[str] = (),
 ) -> Report:
     """The report without parity, which export_bundle adds. Ratios, gain, environment and standing notes are made here.
@@ -111,7 +114,11 @@ def build_report(
         phase_seconds=dict(phase_seconds),
         num_train_samples_seen=num_train_samples_seen,
         environment=environment(device),
-        notes=[*notes, *_standing_notes(student, control, evaluated_on, selection, task)],
+        interrupted=interrupted,
+        notes=[
+            *([interruption_sentence(interrupted)] if interrupted else []), *notes,
+            *_standing_notes(student, control, evaluated_on, selection, task),
+        ],
     )
 
 

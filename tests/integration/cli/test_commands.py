@@ -97,6 +97,52 @@ def test_a_refused_action_tells_what_is_allowed(service: ScriptedService, run: R
     assert "nothing; its status is final" in result.stderr
 
 
+@pytest.mark.parametrize(("command", "status"), [("pause", "pausing"), ("resume", "queued"), ("cancel", "cancelling")])
+def test_asking_something_of_a_job_tells_where_it_stands_then(
+    service: ScriptedService, run: Run, command: str, status: str
+) -> None:
+    service.on("GET", f"/jobs/{JOB}", job_that("running"))
+    service.on("POST", f"/jobs/{JOB}/{command}", job_that(status))
+    plain, as_data = run(command, JOB), run(command, JOB, "--json")
+    assert (plain.exit_code, plain.stdout, plain.stderr.strip()) == (0, "", f"{JOB} is {status}")
+    assert json.loads(as_data.stdout)["status"] == status
+
+
+def test_cancel_may_keep_the_best(service: ScriptedService, run: Run) -> None:
+    service.on("GET", f"/jobs/{JOB}", job_that("running"))
+    service.on("POST", f"/jobs/{JOB}/cancel", job_that("cancelling", keep="best"))
+    assert run("cancel", JOB, "--keep", "best").exit_code == 0
+    assert run("cancel", JOB).exit_code == 0
+    assert [seen.query for seen in service.requests("POST", f"/jobs/{JOB}/cancel")] == [{"keep": ["best"]}, {}]
+
+
+def test_retry_prints_the_id_of_the_new_job(service: ScriptedService, run: Run) -> None:
+    other = "job_00000000000000000002"
+    service.on("GET", f"/jobs/{JOB}", job_that("failed"))
+    service.on("POST", f"/jobs/{JOB}/retry", as_json(a_job(other, status="queued", retry_of=JOB), 202))
+    result = run("retry", JOB, "--idempotency-key", "abc")
+    assert (result.exit_code, result.stdout) == (0, f"{other}\n")
+    assert f"stillhouse watch {other}" in result.stderr
+    assert service.seen[-1].headers["idempotency-key"] == "abc"
+
+
+def test_attempts_are_a_table(service: ScriptedService, run: Run) -> None:
+    told = {
+        "attempt": 1, "worker": "host:1", "started_at": "2026-01-02T03:04:05Z", "seconds": 125.0, "outcome": "lost",
+        "reason": "the trainer was killed by SIGKILL",
+    }
+    service.on("GET", f"/jobs/{JOB}", job_that("running"))
+    service.on("GET", f"/jobs/{JOB}/attempts", as_json([told, {**told, "attempt": 2, "outcome": None, "reason": None}]))
+    result = run("attempts", JOB)
+    assert result.exit_code == 0
+    head, first, second = result.stdout.splitlines()
+    assert head.split() == ["ATTEMPT", "OUTCOME", "BEGAN", "TOOK", "WORKER", "REASON"]
+    assert "lost" in first
+    assert first.rstrip().endswith("2 min 5 s  host:1  the trainer was killed by SIGKILL")
+    assert "goes on" in second
+    assert [attempt["attempt"] for attempt in json.loads(run("attempts", JOB, "--json").stdout)] == [1, 2]
+
+
 def test_a_wrong_key_tells_where_to_give_one(service: ScriptedService, run: Run) -> None:
     service.on("GET", "/jobs", problem(401, "unauthenticated"))
     result = run("list")

@@ -135,6 +135,48 @@ def test_a_refused_action_tells_what_is_allowed(service: ScriptedService, client
     assert caught.value.allowed_actions == ["revive"]
 
 
+def test_a_job_is_paused_and_resumed(service: ScriptedService, client: Client) -> None:
+    service.on("GET", f"/jobs/{JOB}", as_json(a_job(JOB)))
+    service.on("POST", f"/jobs/{JOB}/pause", as_json(a_job(JOB, status="pausing"), 202))
+    service.on("POST", f"/jobs/{JOB}/resume", as_json(a_job(JOB, status="queued"), 202))
+    job = client.job(JOB)
+    assert (job.pause().status, job.status) == ("pausing", "pausing")
+    assert (job.resume().status, job.status) == ("queued", "queued")
+
+
+def test_a_job_is_read_again_when_it_stands_otherwise(service: ScriptedService, client: Client) -> None:
+    changed = Reply(json.dumps(a_job(JOB, status="succeeded", terminal=True)).encode(), headers={"ETag": '"b"'})
+    known = Reply(json.dumps(a_job(JOB)).encode(), headers={"ETag": '"a"'})
+    service.on("GET", f"/jobs/{JOB}", known, known, Reply(status=304, headers={"ETag": '"a"'}), changed)
+    job = client.job(JOB)
+    assert [job.refresh().status, job.refresh(wait=30).status, job.refresh(wait=30).status] == [
+        "running", "running", "succeeded",
+    ]
+    asked = [(seen.headers["prefer"], seen.headers.get("if-none-match")) for seen in service.seen[1:]]
+    assert asked == [("wait=0", None), ("wait=30", '"a"'), ("wait=30", '"a"')]
+
+
+def test_a_retry_is_another_job(service: ScriptedService, client: Client) -> None:
+    other = "job_00000000000000000002"
+    service.on("GET", f"/jobs/{JOB}", as_json(a_job(JOB, status="failed", terminal=True)))
+    service.on("POST", f"/jobs/{JOB}/retry", as_json(a_job(other, status="queued", retry_of=JOB), 202))
+    job = client.job(JOB)
+    retried = job.retry(idempotency_key="abc")
+    assert (retried.id, retried.job.retry_of, job.id) == (other, JOB, JOB)
+    job.retry()
+    keys = [seen.headers["idempotency-key"] for seen in service.requests("POST", f"/jobs/{JOB}/retry")]
+    assert keys[0] == "abc"
+    assert keys[1] not in {"", "abc"}
+
+
+def test_attempts_are_read(service: ScriptedService, client: Client) -> None:
+    told = {"attempt": 1, "worker": "host:1", "started_at": "2026-01-02T03:04:05Z", "seconds": 2.5, "outcome": "newish"}
+    service.on("GET", f"/jobs/{JOB}", as_json(a_job(JOB)))
+    service.on("GET", f"/jobs/{JOB}/attempts", as_json([told]))
+    (attempt,) = client.job(JOB).attempts()
+    assert (attempt.attempt, attempt.worker, attempt.seconds, attempt.outcome) == (1, "host:1", 2.5, "newish")
+
+
 def test_a_page_of_a_proxy_is_an_error_with_its_words(service: ScriptedService, client: Client) -> None:
     service.on("GET", f"/jobs/{JOB}", Reply(b"<h1>Teapot</h1>", 418))
     with pytest.raises(StillhouseApiError, match="Teapot") as caught:

@@ -46,7 +46,7 @@ def test_a_job_is_submitted_and_told(either_service: Service) -> None:
     assert job.spec == spec
     assert job.queue is not None
     assert job.queue.position == 1
-    assert job.allowed_actions == ["cancel"]
+    assert job.allowed_actions == ["cancel", "pause"]
     assert Job.model_validate(either_service.client.get(f"/jobs/{job.id}").json()) == job
 
 
@@ -235,7 +235,9 @@ def test_a_queued_job_is_cancelled_at_once_and_only_once(service: Service) -> No
     cancelled = service.client.post(f"/jobs/{job_id}/cancel")
     assert (cancelled.status_code, cancelled.json()["status"]) == (202, "cancelled")
     again = service.client.post(f"/jobs/{job_id}/cancel")
-    assert (again.status_code, again.json()["code"], again.json()["allowed_actions"]) == (409, "illegal_action", [])
+    assert (again.status_code, again.json()["code"], again.json()["allowed_actions"]) == (
+        409, "illegal_action", ["retry"]
+    )
 
 
 def test_a_running_job_is_asked_to_stop(service: Service) -> None:

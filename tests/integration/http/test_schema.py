@@ -114,7 +114,7 @@ def test_whatever_is_asked_the_answer_is_as_documented(
 def ask(case: Case[Any], service: Service, sender: requests.Session) -> None:
     case.headers["Prefer"] = "wait=0"
     # What a schema cannot say may be wrong with what it allows: a spec may name an artifact that is not there.
-    excluded = [positive_data_acceptance]
+    excluded: list[Any] = [positive_data_acceptance]
     if case.path.startswith("/uploads"):
         excluded.append(negative_data_rejection)  # tus answers 412 and 460 where other clients expect 400
     case.call_and_validate(base_url=f"http://127.0.0.1:{service.port}", session=sender, excluded_checks=excluded)

@@ -296,6 +296,91 @@ def test_draining_stores_a_checkpoint_and_queues_the_job(shop: Workshop, office:
     assert result(office, job_id)["state"] == noop_engine.count(60)
 
 
+def test_pausing_stores_a_checkpoint_and_gives_the_slot_back(shop: Workshop, office: Desk) -> None:
+    job_id = office.submit(labels={"noop.steps": "60", "noop.wait": "0.05", "noop.every": "1000"})
+    with serving(shop):
+        wait_until(lambda: steps(office, job_id) > 3)
+        other = office.submit(labels={"noop.steps": "2"})
+        assert office.pause(job_id) == Status.PAUSING
+    row = office.row(job_id)
+    assert (row.status, row.losses, shop.devices.num_free) == (Status.PAUSED, 0, 1)
+    assert row.checkpoint_artifact_id is not None
+    assert office.row(other).status == Status.SUCCEEDED, "the slot went to whoever waited"
+    assert office.resume(job_id) == Status.QUEUED
+    serve(shop, "cpu")
+    runs = result(office, job_id)["runs"]
+    assert runs[0] == 0
+    assert runs[1] > 3
+    assert result(office, job_id)["state"] == noop_engine.count(60)
+
+
+def test_pausing_while_inputs_are_staged_starts_no_trainer(shop: Workshop, office: Desk) -> None:
+    job_id = office.submit(labels=LONG)
+    claim = office.claim()
+    office.pause(job_id)
+    supervise(shop, claim, "cpu")
+    assert office.statuses(job_id) == ["queued", "running", "pausing", "paused"]
+
+
+def test_a_cancelled_job_is_finished_with_the_best_so_far(shop: Workshop, office: Desk) -> None:
+    job_id = office.submit(labels={**LONG, "noop.finish_wait": "3"})  # longer than the grace
+    with serving(shop):
+        wait_until(lambda: steps(office, job_id) > 0)
+        office.cancel(job_id, keep="best")
+    found, row = result(office, job_id), office.row(job_id)
+    assert 0 < found["steps"] < 2000
+    assert found["state"] == noop_engine.count(found["steps"])
+    assert (row.status, row.losses) == (Status.CANCELLED, 0)
+    assert row.report is not None
+    assert row.report["interrupted"]["step"] == found["steps"]
+
+
+@pytest.mark.parametrize("how", ["paused", "drained"])
+def test_what_waits_is_claimed_once_more_to_be_finished(shop: Workshop, office: Desk, how: str) -> None:
+    job_id = office.submit(labels={**LONG, "noop.every": "1000"})
+    with serving(shop):
+        wait_until(lambda: steps(office, job_id) > 3)
+        office.pause(job_id) if how == "paused" else shop.draining.set()
+    shop.draining.clear()
+    reached = steps(office, job_id)
+    office.cancel(job_id, keep="best")
+    serve(shop, "cpu")
+    found = result(office, job_id)
+    assert (office.row(job_id).status, found["runs"][0], len(found["runs"])) == (Status.CANCELLED, 0, 2)
+    assert reached - 1 <= found["runs"][1] <= found["steps"] < 2000
+
+
+def test_a_trainer_that_dies_while_it_finishes_is_tried_again(shop: Workshop, office: Desk) -> None:
+    job_id = office.submit(labels={**LONG, "noop.finish_deaths": "1"})
+    with serving(shop):
+        wait_until(lambda: steps(office, job_id) > 0)
+        office.cancel(job_id, keep="best")
+    row = office.row(job_id)
+    assert (row.status, row.attempt, row.losses) == (Status.CANCELLED, 2, 1)
+    assert len(result(office, job_id)["runs"]) == 2
+
+
+def test_nothing_is_kept_of_a_job_that_has_not_begun(shop: Workshop, office: Desk) -> None:
+    job_id = office.submit(labels={**LONG, "noop.patient": "yes"})
+    with serving(shop):
+        wait_until(lambda: len(trainers(shop)) == 1)
+        office.cancel(job_id, keep="best")
+    row = office.row(job_id)
+    assert (row.status, row.attempt, row.report) == (Status.CANCELLED, 1, None)
+    with office.db.reading() as session:
+        assert session.execute(queries.files(job_id)).all() == []
+
+
+def test_who_no_longer_wants_the_best_does_not_wait_for_it(shop: Workshop, office: Desk) -> None:
+    job_id = office.submit(labels={**LONG, "noop.deaf": "yes"})
+    with serving(shop):
+        wait_until(lambda: steps(office, job_id) > 0)
+        office.cancel(job_id, keep="best")
+        office.cancel(job_id)
+    assert office.row(job_id).status == Status.CANCELLED
+    assert trainers(shop) == set()
+
+
 def test_draining_while_inputs_are_staged_starts_no_trainer(shop: Workshop, office: Desk) -> None:
     job_id = office.submit()
     claim = office.claim()
