@@ -281,20 +281,21 @@ class Job:
         """Whether the split's soft labels are still needed; a training that has ended needs none."""
         if split.part is not self.prepared.dataset.train:
             return split.part.name not in self.keeper.soft_labels
-        if self.ranks.size == 1 and self._is_to_finish:
+        if self.ranks.size == 1 and self._has_student and self.requested() is Request.FINISH:
             return False  # none of its steps follows
         facts, _ = self.snapshot.training(Phase.DISTILLING) or ({}, {})
         return not facts.get("ended", False)
 
     @property
-    def _is_to_finish(self) -> bool:
-        """Whether nothing is trained any more, and there is a student to finish with."""
+    def _has_student(self) -> bool:
+        """Whether an earlier attempt left a student to finish with."""
         facts, _ = self.snapshot.training(Phase.DISTILLING) or ({}, {})
-        return self.requested() is Request.FINISH and facts.get("step", 0) > 0
+        return bool(facts.get("step", 0) > 0)
 
     def _asked_to_stop(self) -> Request | None:
         """What is asked, if it is to end here: also to finish, where there is nothing to finish with."""
-        return None if self._is_to_finish else self.requested()
+        request = self.requested()
+        return None if request is Request.FINISH and self._has_student else request
 
     def _stop_if_requested(self, phase: Phase) -> Iterator[TrainerEvent]:
         request = self.requested()
