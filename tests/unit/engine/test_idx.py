@@ -32,7 +32,7 @@ GOOD = idx(np.arange(6, dtype=np.uint8).reshape(2, 3), 0x08)
     "content",
     [
         b"", b"\0", GOOD[:3], GOOD[:9], GOOD[:-1], GOOD + b"x", b"PK" + GOOD, b"\0\0\x07\x01" + GOOD[4:],
-        b"\0\0\x08\0", gzip.compress(GOOD, mtime=0)[:-9], gzip.compress(GOOD[:-2]), b"\x1f\x8b" + b"\0" * 30,
+        b"\0\0\x08\0", gzip.compress(GOOD, mtime=0)[:-9], gzip.compress(GOOD[:-2], mtime=0), b"\x1f\x8b" + b"\0" * 30,
         gzip.compress(GOOD, mtime=0)[:20] + b"\xff" * 30,
     ],
 )
