@@ -281,8 +281,6 @@ class Job:
         """Whether the split's soft labels are still needed; a training that has ended needs none."""
         if split.part is not self.prepared.dataset.train:
             return split.part.name not in self.keeper.soft_labels
-        if self.ranks.size == 1 and self._has_student and self.requested() is Request.FINISH:
-            return False  # none of its steps follows
         facts, _ = self.snapshot.training(Phase.DISTILLING) or ({}, {})
         return not facts.get("ended", False)
 

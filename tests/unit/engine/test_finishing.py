@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from stillhouse.contract.events import Finished, Measured, SoftLabelsSaved, Stopped, TrainerEvent
+from stillhouse.contract.events import Finished, Measured, Stopped, TrainerEvent
 from stillhouse.contract.report import Report
 from stillhouse.contract.status import Phase, Request
 from tests.fixtures.lessons import TRAIN, Lesson, asked_at
@@ -105,19 +105,21 @@ def test_without_a_student_there_is_nothing_to_finish(lesson: Lesson, phase: Pha
     assert last == Stopped(request=Request.FINISH)
 
 
+@pytest.mark.parametrize("labels", ["shared", "gone"])  # soft labels that are gone are made again, not stopped at
 @pytest.mark.parametrize("augmented", [False, True])
-def test_a_checkpoint_is_finished_without_another_step_or_soft_label(lesson: Lesson, augmented: bool) -> None:
+def test_a_checkpoint_is_finished_without_another_step(
+    lesson: Lesson, augmented: bool, labels: str
+) -> None:
     training: dict[str, Any] = {"epochs": 50, "batch_size": 16}
     if augmented:
         training["augmentation"] = {"transforms": [{"kind": "flip"}]}
     sections: dict[str, Any] = {"training": training, "soft_labels": {"kind": "views", "views": 1}}
     checkpoint = stopped_at(lesson, 20, **sections)
-    job = lesson.job(lesson.spec(**sections), "second", lambda: Request.FINISH, labels="none")
+    job = lesson.job(lesson.spec(**sections), "second", lambda: Request.FINISH, labels=labels)
     events = list(run_alone(job, checkpoint))
     assert isinstance(events[-1], Finished)
     assert events[-1].report.interrupted is not None
     assert events[-1].report.interrupted.step == job.snapshot.facts["trainings"]["distilling"]["step"]
-    assert [event for event in events if isinstance(event, SoftLabelsSaved) and event.split == "train"] == []
 
 
 def test_a_checkpoint_of_the_teacher_alone_is_nothing_to_keep(lesson: Lesson) -> None:
