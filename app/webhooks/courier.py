@@ -7,6 +7,8 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
+from functools import partial
+from typing import TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
@@ -27,6 +29,8 @@ MAX_SENDING = 40
 MAX_SENDING_PER_WEBHOOK = 2
 _CLOSE_SECONDS = 5.0
 _FORGET_SECONDS = HOUR
+
+Result = TypeVar("Result")
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +81,7 @@ class Courier:
 
     async def _begin_all(self) -> None:
         while len(self._sending) < MAX_SENDING:
-            claimed = await run_in_threadpool(delivery.claim, self._db, busy=self._busy())
+            claimed = await _in_thread(partial(delivery.claim, self._db, busy=self._busy()))
             if claimed is None:
                 return
             task = asyncio.create_task(self._deliver(claimed))
@@ -99,7 +103,7 @@ class Courier:
         seconds = time.perf_counter() - begun
         if answer.outcome != "delivered":
             log.info("webhook %s: %s was not taken: %s", claimed.webhook_id, claimed.delivery_id, answer.detail)
-        await run_in_threadpool(delivery.record, self._db, claimed, answer, seconds)
+        await _in_thread(partial(delivery.record, self._db, claimed, answer, seconds))
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         del self._sending[task]
@@ -110,7 +114,17 @@ class Courier:
     async def _forget_now_and_then(self) -> None:
         if time.monotonic() >= self._forget_at:
             self._forget_at = time.monotonic() + _FORGET_SECONDS
-            await run_in_threadpool(delivery.forget, self._db, older_than_days=self._keep_days)
+            await _in_thread(partial(delivery.forget, self._db, older_than_days=self._keep_days))
+
+
+async def _in_thread(work: Callable[[], Result]) -> Result:
+    """What the work gives. Whoever is cancelled waits for the thread: what it holds is not taken from under it."""
+    running = asyncio.ensure_future(run_in_threadpool(work))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait([running])
+        raise
 
 
 @contextlib.asynccontextmanager

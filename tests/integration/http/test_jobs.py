@@ -366,6 +366,7 @@ def test_a_client_that_leaves_while_it_sends_a_spec_makes_no_job(service: Servic
     assert num_jobs(service) == 0
 
 
+@pytest.mark.embedded
 def test_a_database_out_of_reach_is_told(service: Service, tmp_path: Path) -> None:
     service.parts.db.dispose()
     (tmp_path / "stillhouse.db").rename(tmp_path / "gone.db")

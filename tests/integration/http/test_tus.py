@@ -75,6 +75,7 @@ def told(response: httpx.Response) -> tuple[int, str]:
 # Core and creation
 
 
+@pytest.mark.embedded
 def test_an_upload_in_pieces_becomes_an_artifact_like_any_other(
     either_service: Service, tmp_path: Path, small_parts: int
 ) -> None:
@@ -119,6 +120,7 @@ def test_the_first_bytes_may_come_with_the_creation(service: Service, sender: Se
     assert service.client.get(f"/artifacts/{whole.headers['stillhouse-artifact']}").json()["sha256"] == DIGEST
 
 
+@pytest.mark.embedded
 def test_equal_bytes_of_an_owner_are_kept_once(service: Service, sender: Sender, tmp_path: Path) -> None:
     first = service.uploaded(CONTENT)
     second = sender.create(len(CONTENT), CONTENT).headers["stillhouse-artifact"]
@@ -280,6 +282,7 @@ def test_one_request_at_a_time_adds_bytes(either_service: Service, small_parts: 
     assert sender.offset(path) == len(CONTENT)
 
 
+@pytest.mark.embedded
 def test_a_request_that_lost_its_hold_counts_for_nothing_and_the_new_one_goes_on(
     either_service: Service, tmp_path: Path, small_parts: int
 ) -> None:
@@ -370,6 +373,7 @@ def test_bytes_that_are_not_what_they_should_be_end_the_upload(
     assert is_clean(either_service, tmp_path)
 
 
+@pytest.mark.embedded
 def test_a_full_disk_at_the_end_can_be_tried_again(
     service: Service, sender: Sender, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -543,6 +543,7 @@ def stored_files(desk: Desk, blob_ids: set[str]) -> set[str]:
     return {path.name for path in folder.rglob("*") if path.is_file()} & blob_ids
 
 
+@pytest.mark.embedded
 def test_a_new_checkpoint_replaces_the_one_before(desk: Desk) -> None:
     job_id = desk.submit()
     claim = desk.claim()

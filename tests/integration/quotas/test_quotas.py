@@ -158,6 +158,7 @@ def stored(database: Database, stores: Stores, content: bytes, most: int) -> Non
         intake.finish(kind="data", name="file", format="idx")
 
 
+@pytest.mark.embedded
 def test_only_as_many_bytes_are_stored_at_once_as_may(database: Database, stores: Stores, tmp_path: Path) -> None:
     refused = at_once(lambda number: stored(database, stores, bytes([number]) * 10, 35))
     told = [error for error in refused if error is not None]

@@ -298,6 +298,7 @@ def emptied(desk: Desk) -> Iterator[World]:
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("store", ["files", "database"])
+@pytest.mark.embedded
 def test_collection_never_removes_what_a_row_refers_to(desk: Desk, store: str) -> None:
     class Run(Collection):
         def __init__(self) -> None:
