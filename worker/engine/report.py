@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from stillhouse import __version__
 from stillhouse.contract.report import (
     AppliedRecipe,
     Curve,
@@ -28,7 +29,7 @@ from stillhouse.models import count_parameters, saved_bytes
 from stillhouse.wording import interruption_sentence
 
 _PACKAGES = (
-    "stillhouse", "torch", "numpy", "safetensors", "onnx", "onnxruntime", "timm", "torchvision", "transformers",
+    "torch", "numpy", "safetensors", "onnx", "onnxruntime", "timm", "torchvision", "transformers",
     "torch-pruning",
 )
 
@@ -126,7 +127,8 @@ def environment(device: str) -> Environment:
     """What the bits depend on, of this process."""
     return Environment(
         device=device, threads=torch.get_num_threads(), machine=_machine(),
-        versions={"python": platform.python_version(), **dict(_versions())},
+        # Our own is not asked of the installer: it may be read from a folder that trainers do not see.
+        versions={"python": platform.python_version(), "stillhouse": __version__, **dict(_versions())},
     )
 
 

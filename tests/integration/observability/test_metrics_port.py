@@ -38,7 +38,7 @@ def start_and_end(folder: Path, url: str, **more: str) -> "subprocess.CompletedP
 
 def test_a_taken_port_ends_the_worker_with_a_sentence(tmp_path: Path, sqlite_url: str, taken_port: int) -> None:
     done = start_and_end(tmp_path, sqlite_url, STILLHOUSE_METRICS_PORT=str(taken_port))
-    line = json.loads(done.stderr)
+    line = json.loads(done.stderr.splitlines()[-1])
     assert (done.returncode, line["level"], line["logger"]) == (2, "critical", "worker")
     assert line["event"] == (
         f"This worker cannot tell its numbers on 127.0.0.1, port {taken_port}: Address already in use. "
@@ -53,4 +53,4 @@ def test_a_host_that_is_not_this_machine_ends_it_too(tmp_path: Path, sqlite_url:
         tmp_path, sqlite_url, STILLHOUSE_METRICS_PORT="0", STILLHOUSE_METRICS_HOST="192.0.2.1",
     )
     assert done.returncode == 2
-    assert "on 192.0.2.1, port 0: Cannot assign requested address" in json.loads(done.stderr)["event"]
+    assert "on 192.0.2.1, port 0: Cannot assign requested address" in json.loads(done.stderr.splitlines()[-1])["event"]

@@ -104,7 +104,7 @@ def raise_it(text: str, *, is_cause: bool) -> None:
     ("webhook whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw+/= signs", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_*** signs"),
     ("Authorization: Bearer eyJhbGciOi.JIUzI1-NiJ9", "eyJhbGciOi", "Bearer ***"),
     ("authorization: basic bWU6aHVudGVyMg==", "bWU6aHVudGVyMg", "basic ***"),
-    ("at postgresql+psycopg://me:hunter2@db:5432/x", "hunter2", "postgresql+psycopg://me:***@db:5432/x"),
+    ("at postgresql+psycopg://me:hunter2@db:5432/x", "hunter2", "postgresql+psycopg://me:***@db:5432/x"),  # pragma: allowlist secret
     ("at redis://:hunter2@cache:6379/0", "hunter2", "redis://:***@cache:6379/0"),
     ("at redis://:hunt@er2@cache:6379/0", "er2", "redis://:***@cache:6379/0"),
 ])
@@ -144,7 +144,7 @@ def test_a_short_secret_is_a_word_like_others(written: Written) -> None:
 
 class _Shop(BaseModel):
     name: str = "shop"
-    url: str = "postgresql://me:p%40ss%2Fword@db/x"
+    url: str = "postgresql://me:p%40ss%2Fword@db/x"  # pragma: allowlist secret
     open_url: str = "redis://cache:6379/0"
     broken_url: str = "http://[::1"
     token: SecretStr = SecretStr("very secret")
