@@ -28,7 +28,10 @@ from stillhouse.contract.spec import (
 from tests.fixtures.scripted_service import Reply, ScriptedService, Seen, a_job, as_json, problem
 
 JOB = "job_00000000000000000001"
-A_KEY = {"id": "key_1", "name": "mine", "prefix": "sk_x", "created_at": "2026-01-02T03:04:05Z", "secret": "sk_xyz"}  # pragma: allowlist secret
+A_KEY = {
+    "id": "key_1", "name": "mine", "prefix": "sk_x", "created_at": "2026-01-02T03:04:05Z",
+    "secret": "sk_xyz",  # pragma: allowlist secret
+}
 ART = "art_00000000000000000001"
 SPEC = JobSpec(
     teacher=CheckpointTeacher(artifact=ART), student=Mlp(hidden=[64]), data=IdxData(train=IdxSplit(inputs=ART)),

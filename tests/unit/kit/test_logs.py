@@ -104,7 +104,10 @@ def raise_it(text: str, *, is_cause: bool) -> None:
     ("webhook whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw+/= signs", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_*** signs"),
     ("Authorization: Bearer eyJhbGciOi.JIUzI1-NiJ9", "eyJhbGciOi", "Bearer ***"),
     ("authorization: basic bWU6aHVudGVyMg==", "bWU6aHVudGVyMg", "basic ***"),
-    ("at postgresql+psycopg://me:hunter2@db:5432/x", "hunter2", "postgresql+psycopg://me:***@db:5432/x"),  # pragma: allowlist secret
+    (
+        "at postgresql+psycopg://me:hunter2@db:5432/x",  # pragma: allowlist secret
+        "hunter2", "postgresql+psycopg://me:***@db:5432/x",
+    ),
     ("at redis://:hunter2@cache:6379/0", "hunter2", "redis://:***@cache:6379/0"),
     ("at redis://:hunt@er2@cache:6379/0", "er2", "redis://:***@cache:6379/0"),
 ])
