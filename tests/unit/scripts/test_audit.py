@@ -50,6 +50,7 @@ def test_the_scan_sees_a_secret_and_none_in_this_tree(
 ) -> None:
     assert audit.scan_secrets() == 0
     (tmp_path / "leak.py").write_text("token = 'AKIA" + "IOSFODNN7EXAMPLF'\n")
-    monkeypatch.setattr(audit, "SCANNED", ["--all-files", str(tmp_path)])
+    monkeypatch.setattr(audit, "ROOT", tmp_path)
+    monkeypatch.setattr(audit, "SCANNED", ["--all-files", "."])
     assert audit.scan_secrets() == 1
     assert "leak.py:1" in capsys.readouterr().out
