@@ -14,7 +14,8 @@ ROOT = Path(__file__).parents[3]
 MOST_MIB = 96
 NAMES = [hostile.name for hostile in CORPUS]
 
-pytestmark = pytest.mark.timeout(600)
+# What files do to those who read them has nothing to do with where they are kept.
+pytestmark = [pytest.mark.timeout(600), pytest.mark.embedded]
 
 
 @pytest.fixture(scope="module")
