@@ -2,16 +2,40 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from fastapi import Request
+from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
-from stillhouse.contract.failures import RequestTimeoutError, StillhouseError, UploadIncompleteError
+from stillhouse.contract.failures import (
+    FieldError,
+    InvalidRequestError,
+    RequestTimeoutError,
+    StillhouseError,
+    UploadIncompleteError,
+)
 
 PIECE = 1024 * 1024
 # What gathers while the disk is slow, before the client is made to wait.
 MOST = 8 * PIECE
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def parsed(model: type[Model], body: bytes) -> Model:
+    """What the JSON body says. Raises InvalidRequestError, with a pointer to each field that is wrong."""
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        fields = [
+            FieldError(pointer="/" + "/".join(map(str, wrong["loc"])), detail=wrong["msg"])
+            for wrong in error.errors(include_url=False)
+        ]
+        raise InvalidRequestError(
+            "; ".join(f"{field.pointer}: {field.detail}" for field in fields), param=fields[0].pointer, errors=fields
+        ) from error
 
 
 async def read_body(request: Request, limit: int, too_large: Callable[[str], StillhouseError]) -> bytes:

@@ -1,20 +1,19 @@
 """/keys: API keys are made, listed, rotated and revoked."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from app.http.access import AdminOf, Caller, HolderOf, ReaderOf
-from app.http.bodies import read_body
+from app.http.bodies import parsed, read_body
 from app.http.paging import CursorOf, LimitOf
 from app.http.parts import PartsOf
 from app.http.problems import declared
 from app.keys import service
 from app.keys.schemas import NewKey, Rotation, created_key_resource, key_resource
 from stillhouse.contract.failures import (
-    FieldError,
     InvalidCursorError,
     InvalidRequestError,
     KeyEndedError,
@@ -27,7 +26,6 @@ from stillhouse.contract.resources import ApiKey, CreatedApiKey, Page
 router = APIRouter(tags=["keys"])
 
 _MAX_BODY = 4096
-Wanted = TypeVar("Wanted", bound=BaseModel)
 OwnerOf = Annotated[
     str | None, Query(max_length=63, description="Whose keys: yours when left out; another's takes the scope admin.")
 ]
@@ -39,24 +37,11 @@ def _body(model: type[BaseModel], *, is_required: bool) -> dict[str, Any]:
 
 
 async def _new_key(request: Request) -> NewKey:
-    return _parsed(NewKey, await read_body(request, _MAX_BODY, InvalidRequestError))
+    return parsed(NewKey, await read_body(request, _MAX_BODY, InvalidRequestError))
 
 
 async def _rotation(request: Request) -> Rotation:
-    return _parsed(Rotation, await read_body(request, _MAX_BODY, InvalidRequestError) or b"{}")
-
-
-def _parsed(model: type[Wanted], body: bytes) -> Wanted:
-    try:
-        return model.model_validate_json(body)
-    except ValidationError as error:
-        fields = [
-            FieldError(pointer="/" + "/".join(map(str, wrong["loc"])), detail=wrong["msg"])
-            for wrong in error.errors(include_url=False)
-        ]
-        raise InvalidRequestError(
-            "; ".join(f"{field.pointer}: {field.detail}" for field in fields), param=fields[0].pointer, errors=fields
-        ) from error
+    return parsed(Rotation, await read_body(request, _MAX_BODY, InvalidRequestError) or b"{}")
 
 
 @router.post(

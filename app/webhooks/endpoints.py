@@ -3,11 +3,11 @@
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import BaseModel, HttpUrl, ValidationError
+from pydantic import BaseModel, HttpUrl
 from sqlalchemy.orm import Session
 
 from app.http.access import ReaderOf, SubmitterOf
-from app.http.bodies import read_body
+from app.http.bodies import parsed, read_body
 from app.http.paging import CursorOf, LimitOf
 from app.http.parts import Parts, PartsOf
 from app.http.problems import declared
@@ -21,7 +21,6 @@ from app.webhooks.schemas import (
     webhook_resource,
 )
 from stillhouse.contract.failures import (
-    FieldError,
     InvalidCursorError,
     InvalidRequestError,
     NotFoundError,
@@ -53,17 +52,7 @@ def _body(model: type[BaseModel]) -> dict[str, Any]:
 
 
 async def _read(request: Request, model: type[Model]) -> Model:
-    body = await read_body(request, _MAX_BODY, InvalidRequestError)
-    try:
-        return model.model_validate_json(body)
-    except ValidationError as error:
-        fields = [
-            FieldError(pointer="/" + "/".join(map(str, wrong["loc"])), detail=wrong["msg"])
-            for wrong in error.errors(include_url=False)
-        ]
-        raise InvalidRequestError(
-            "; ".join(f"{field.pointer}: {field.detail}" for field in fields), param=fields[0].pointer, errors=fields
-        ) from error
+    return parsed(model, await read_body(request, _MAX_BODY, InvalidRequestError))
 
 
 async def _new_webhook(request: Request) -> NewWebhook:

@@ -135,6 +135,8 @@ def test_postgres_is_away_at_the_end_of_a_job(postgres_fleet: Fleet, server: Own
     recovery.begins()
     recovery.ends(lambda: fleet.desk.row(job_id).status == Status.SUCCEEDED)
     assert fleet.result(job_id)["state"] == count(NUM_STEPS)
+    steps = {line.event.step for line in fleet.desk.events(job_id) if isinstance(line.event, Measured)}
+    assert steps == set(range(1, NUM_STEPS + 1))
     row = fleet.desk.row(job_id)
     # Who is faster, the renewal of the one or the reaper of the other, depends on the machine.
     assert (row.attempt, row.losses) in {(1, 0), (2, 1)}
