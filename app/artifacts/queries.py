@@ -1,8 +1,9 @@
 """Statements about artifacts and blobs."""
 
 from collections.abc import Sequence
+from functools import cache
 
-from sqlalchemy import Select, exists, or_, select, update
+from sqlalchemy import Select, bindparam, exists, or_, select, update
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from app.artifacts.models import ArtifactRow, BlobRow, LooseBlobRow
@@ -101,6 +102,8 @@ def doomed(limit: int) -> Select[LooseBlobRow]:
     return select(LooseBlobRow).where(LooseBlobRow.kept_until.is_(None)).limit(limit)
 
 
-def several(owner: str, artifact_ids: Sequence[str]) -> Select[ArtifactRow]:
-    """Those of the artifacts that are the owner's."""
-    return select(ArtifactRow).where(ArtifactRow.owner == owner, ArtifactRow.id.in_(artifact_ids))
+@cache
+def several() -> Select[ArtifactRow]:
+    """Those of the artifacts `ids` that are the `owner`'s. Built once: it is asked with every submit."""
+    owner = bindparam("owner", type_=ArtifactRow.owner.type)
+    return select(ArtifactRow).where(ArtifactRow.owner == owner, ArtifactRow.id.in_(bindparam("ids", expanding=True)))

@@ -29,7 +29,7 @@ class Parts:
     seats: Seats
 
 
-def _parts(request: Request) -> Parts:
+async def _parts(request: Request) -> Parts:  # async: it is not worth a thread
     found: Parts = request.app.state.parts
     return found
 

@@ -27,7 +27,7 @@ def append(session: Session, row: JobRow, at: datetime, events: Sequence[Event])
     if not events:
         return
     first = row.last_seq - len(events) + 1
-    session.execute(insert(JobEventRow), [
+    session.connection().execute(insert(JobEventRow.__table__), [
         {
             "job_id": row.id, "seq": seq, "attempt": row.attempt, "at": at, "type": event.type,
             "body": json.loads(event.model_dump_json()),

@@ -19,6 +19,7 @@ from sqlalchemy import (
     bindparam,
     false,
     func,
+    insert,
     or_,
     select,
     tuple_,
@@ -36,6 +37,35 @@ from stillhouse.contract.status import LEASED, UNENDED, Kind, Status
 # A job of a later version waits for a worker of its release: this one would fail it.
 _IS_READABLE = JobRow.spec_version <= JobSpec.model_fields["version"].default
 _LABEL_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,62}")
+
+
+@cache
+def insertion() -> Select[JobRow]:
+    """Adds a queued job (or plan), which counts as rung. To be run with the other columns of its row.
+
+    Built once, as all that a submit runs: building costs more than running.
+    """
+    given = (
+        "id", "kind", "owner", "spec", "spec_version", "queue", "name", "labels", "priority", "retry_of",
+        "num_devices", "max_running",
+    )
+    columns = JobRow.__table__.c
+    added = insert(JobRow.__table__).values(
+        **{name: bindparam(name, type_=columns[name].type) for name in given},
+        status=Status.QUEUED, last_seq=1, queued_at=now(), rung_at=now(), last_event_at=now(),
+    )
+    found: Select[JobRow] = select(JobRow).from_statement(added.returning(*columns))
+    return found
+
+
+@cache
+def held_inputs() -> Select[str]:
+    """Ids of those of the artifacts `ids` that are the owner's, locked against deletion."""
+    return (
+        select(ArtifactRow.id)
+        .where(ArtifactRow.owner == _asked(ArtifactRow.owner), ArtifactRow.id.in_(bindparam("ids", expanding=True)))
+        .with_for_update(read=True, key_share=True)
+    )
 
 
 def owned(owner: str, job_id: str, kind: Kind = "job") -> Select[JobRow]:

@@ -39,19 +39,16 @@ def submit(
     Ring after the commit: the row counts as rung already. Raises UnknownArtifactError.
     """
     inputs = _hold_inputs(session, owner, spec)
-    row = session.scalars(
-        insert(JobRow)
-        .values(
-            id=new_id(kind), kind=kind, owner=owner, spec=raw, spec_version=spec.version, queue=queue,
-            name=retried.name if retried else spec.name, labels=retried.labels if retried else spec.labels,
-            priority=retried.priority if retried else 0, retry_of=retried.id if retried else None,
-            num_devices=spec.devices if kind == "job" else 1,  # preflight alone runs in one process
-            max_running=max_running,
-            status=Status.QUEUED, last_seq=1, queued_at=now(), rung_at=now(), last_event_at=now(),
-        )
-        .returning(JobRow)
-    ).one()
-    session.execute(insert(JobInputRow), [{"job_id": row.id, "artifact_id": artifact_id} for artifact_id in inputs])
+    row = session.scalars(queries.insertion(), {
+        "id": new_id(kind), "kind": kind, "owner": owner, "spec": raw, "spec_version": spec.version, "queue": queue,
+        "name": retried.name if retried else spec.name, "labels": retried.labels if retried else spec.labels,
+        "priority": retried.priority if retried else 0, "retry_of": retried.id if retried else None,
+        "num_devices": spec.devices if kind == "job" else 1,  # preflight alone runs in one process
+        "max_running": max_running,
+    }).one()
+    named = [{"job_id": row.id, "artifact_id": artifact_id} for artifact_id in inputs]
+    if named:
+        session.connection().execute(insert(JobInputRow.__table__), named)
     reason = f"a retry of {retried.id}" if retried else "submitted"
     first = StatusChanged(status=Status.QUEUED, reason=reason, request_id=logs.request_id())
     log.append(session, row, row.created_at, [first])
@@ -61,11 +58,7 @@ def submit(
 def _hold_inputs(session: Session, owner: str, spec: JobSpec) -> set[str]:
     """Ids of the artifacts that the spec names, locked against deletion until the commit."""
     named = spec.artifacts()
-    found = session.scalars(
-        select(ArtifactRow.id)
-        .where(ArtifactRow.owner == owner, ArtifactRow.id.in_(set(named.values())))
-        .with_for_update(read=True, key_share=True)
-    ).all()
+    found = session.scalars(queries.held_inputs(), {"owner": owner, "ids": list(set(named.values()))}).all()
     for pointer, artifact_id in named.items():
         if artifact_id not in found:
             raise UnknownArtifactError(param=pointer)

@@ -84,7 +84,9 @@ IdempotencyKeyOf = Annotated[str | None, Header(
 def admit(parts: Parts, owner: str, spec: JobSpec) -> None:
     """Check the spec against the headers of the owner's artifacts. Raises the failure that names what cannot work."""
     with parts.db.reading() as session:
-        rows = session.scalars(artifact_queries.several(owner, list(spec.artifacts().values()))).all()
+        rows = session.scalars(
+            artifact_queries.several(), {"owner": owner, "ids": list(spec.artifacts().values())}
+        ).all()
     admission.check(spec, {row.id: row for row in rows})
 
 

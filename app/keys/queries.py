@@ -1,6 +1,8 @@
 """Statements about API keys."""
 
-from sqlalchemy import Select, Update, or_, select, update
+from functools import cache
+
+from sqlalchemy import ColumnElement, Select, Update, bindparam, or_, select, update
 
 from app.keys.models import ApiKeyRow, FormerSecretRow
 from app.kit.clock import now
@@ -9,14 +11,19 @@ from app.kit.paging import after_cursor
 _SECONDS_BETWEEN_TOUCHES = 60
 
 
-def known(secret_sha256: str) -> Select[ApiKeyRow, bool]:
-    """The key with this secret, or with this one before a rotation, unless revoked; and whether it has expired."""
+@cache
+def known() -> Select[ApiKeyRow, bool, bool]:
+    """The key whose secret has the digest `sha256`, or had it before a rotation, unless revoked.
+
+    Beside it whether it has expired, and whether its last use was noted lately. Built once: every request asks it.
+    """
+    digest = bindparam("sha256", type_=ApiKeyRow.secret_sha256.type)
     former = select(FormerSecretRow.key_id).where(
-        FormerSecretRow.secret_sha256 == secret_sha256, FormerSecretRow.valid_until > now()
+        FormerSecretRow.secret_sha256 == digest, FormerSecretRow.valid_until > now()
     )
     has_expired = ApiKeyRow.expires_at.is_not(None) & (ApiKeyRow.expires_at <= now())
-    return select(ApiKeyRow, has_expired).where(
-        or_(ApiKeyRow.secret_sha256 == secret_sha256, ApiKeyRow.id.in_(former)), ApiKeyRow.revoked_at.is_(None)
+    return select(ApiKeyRow, has_expired, ~_is_untouched()).where(
+        or_(ApiKeyRow.secret_sha256 == digest, ApiKeyRow.id.in_(former)), ApiKeyRow.revoked_at.is_(None)
     )
 
 
@@ -34,17 +41,14 @@ def listed(owner: str, *, cursor: str | None) -> Select[ApiKeyRow]:
     return statement.order_by(ApiKeyRow.created_at.desc(), ApiKeyRow.id.desc())
 
 
-def untouched(key_id: str) -> Select[str]:
-    """The key's id if its last use was noted more than a minute ago: not every request is worth a write."""
-    return select(ApiKeyRow.id).where(
-        ApiKeyRow.id == key_id,
-        or_(ApiKeyRow.last_used_at.is_(None), ApiKeyRow.last_used_at < now(-_SECONDS_BETWEEN_TOUCHES)),
-    )
-
-
 def touch(key_id: str) -> Update:
     """Note that the key was used just now, unless somebody did within the last minute."""
-    return update(ApiKeyRow).where(ApiKeyRow.id.in_(untouched(key_id))).values(last_used_at=now())
+    return update(ApiKeyRow).where(ApiKeyRow.id == key_id, _is_untouched()).values(last_used_at=now())
+
+
+def _is_untouched() -> ColumnElement[bool]:
+    """Whether the last use was noted more than a minute ago: not every request is worth a write."""
+    return or_(ApiKeyRow.last_used_at.is_(None), ApiKeyRow.last_used_at < now(-_SECONDS_BETWEEN_TOUCHES))
 
 
 def revoke(key_id: str) -> Update:

@@ -1,15 +1,11 @@
 """One database, SQLite or PostgreSQL: its connections, and short transactions that read or write."""
 
-import json
-import re
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
-from sqlalchemy import JSON, URL, Connection, Engine, MetaData, Text, create_engine, event, make_url
+from sqlalchemy import JSON, MetaData, Text, make_url
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Dialect
@@ -18,10 +14,9 @@ from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.types import TypeDecorator
 
 from app.kit.clock import UtcDateTime
+from app.kit.connections import open_engine
 from stillhouse.contract.failures import StorageFullError
 
-BUSY_SECONDS = 30
-_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 # SQLITE_IOERR_SHMSIZE: no room for the index of the write-ahead log.
 _SQLITE_FULL = {"SQLITE_FULL", "SQLITE_IOERR_SHMSIZE"}
 _POSTGRESQL_FULL = "53100"
@@ -66,12 +61,16 @@ class Database:
     """A database's connections. Safe to share between threads, not between a process and its fork."""
 
     def __init__(self, url: str) -> None:
-        self.engine = _open(make_url(url))
-        self._reader = self.engine.execution_options(postgresql_readonly=True, writes=False)
+        self.engine = open_engine(make_url(url))
+        self._reader = self.engine.execution_options(writes=False)
+        if self.engine.dialect.name == "postgresql":
+            # As READ COMMITTED, each statement sees what is committed when it begins; without the two round trips
+            # around it.
+            self._reader = self._reader.execution_options(isolation_level="AUTOCOMMIT")
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """A transaction that cannot write."""
+        """A session that only reads. SQLite lets it do nothing else."""
         with Session(self._reader, expire_on_commit=False) as session:
             yield session
 
@@ -99,43 +98,6 @@ def insert_into(session: Session, table: type[Base]) -> postgresql.Insert | sqli
     if session.get_bind().dialect.name == "postgresql":
         return postgresql.insert(table)
     return sqlite.insert(table)
-
-
-def _open(url: URL) -> Engine:
-    if url.get_backend_name() != "sqlite":
-        return create_engine(
-            url, json_serializer=_to_json, pool_size=10, max_overflow=30, pool_pre_ping=True,
-        )
-    if url.database:
-        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(
-        url, json_serializer=_to_json, pool_size=10, max_overflow=30, connect_args={"timeout": BUSY_SECONDS},
-    )
-    event.listen(engine, "connect", _prepare_sqlite)
-    event.listen(engine, "begin", _begin_sqlite)
-    return engine
-
-
-def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
-    # The module's own transactions begin too late (at the first write): ours begin in `_begin_sqlite`.
-    connection.isolation_level = None
-    # WAL: readers and the one writer do not wait for each other. NORMAL: after a power cut the last commits may
-    # be missing, the file stays whole.
-    for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON", "journal_size_limit = 67108864"):
-        connection.execute(f"PRAGMA {pragma}")
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    # A deferred transaction that reads and then writes fails at once when another has written in between, whatever
-    # the timeout: whoever may write takes the lock first.
-    writes = connection.get_execution_options().get("writes", True)
-    connection.exec_driver_sql(f"PRAGMA query_only = {'OFF' if writes else 'ON'}")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-
-def _to_json(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return _NUL.sub("\\1\ufffd", text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
 
 
 def _tells_full(error: DBAPIError) -> bool:

@@ -5,7 +5,8 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.kit.database import _to_json, storable
+from app.kit.connections import _to_json
+from app.kit.database import storable
 
 ANY_TEXT = st.text(st.characters(codec=None, categories=None) | st.sampled_from("\0\\u0\ud800\udc00"))
 
