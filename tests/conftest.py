@@ -32,13 +32,13 @@ _EMBEDDED_FIXTURES = {"sqlite_template", "sqlite_url", "sqlite_database"}
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--backends", choices=["embedded", "production"], default="embedded",
-        help="embedded: SQLite (and PostgreSQL where both are tested), a folder. production: PostgreSQL, S3.",
+        help="embedded: SQLite, a folder. production: PostgreSQL, S3.",
     )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "database_url" in metafunc.fixturenames:
-        kinds = ["postgresql"] if is_production(metafunc.config) else ["sqlite", "postgresql"]
+        kinds = ["postgresql"] if is_production(metafunc.config) else ["sqlite"]
         metafunc.parametrize("database_url", kinds, indirect=True)
 
 
@@ -160,14 +160,14 @@ def files(blob_settings: dict[str, Any]) -> Iterator[BlobStore]:
 
 @pytest.fixture
 def database_url(request: pytest.FixtureRequest) -> str:
-    """URL of a clean database, once of each kind."""
+    """URL of a clean database, of this pass's kind."""
     url: str = request.getfixturevalue("sqlite_url" if request.param == "sqlite" else "postgres_url")
     return url
 
 
 @pytest.fixture
 def database(database_url: str) -> Iterator[Database]:
-    """A clean database, once of each kind."""
+    """A clean database, of this pass's kind."""
     opened = Database(database_url)
     yield opened
     opened.dispose()
@@ -189,7 +189,7 @@ def stores(database: Database, files: BlobStore) -> Stores:
 
 @pytest.fixture
 def desk(database: Database, stores: Stores) -> Desk:
-    """Jobs in a clean database, once of each kind."""
+    """Jobs in a clean database, of this pass's kind."""
     return Desk(database, stores)
 
 

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from app.artifacts.service import discard_leftovers
 from app.jobs.models import JobAttemptRow, JobEventRow, JobRow
 from app.kit.clock import now
+from app.kit.database import table
 from app.webhooks import outbox
 from stillhouse.contract.events import Event, StatusChanged
 from stillhouse.contract.status import LEASED, TERMINAL, Status, sources
@@ -27,7 +28,7 @@ def append(session: Session, row: JobRow, at: datetime, events: Sequence[Event])
     if not events:
         return
     first = row.last_seq - len(events) + 1
-    session.connection().execute(insert(JobEventRow.__table__), [
+    session.connection().execute(insert(table(JobEventRow)), [
         {
             "job_id": row.id, "seq": seq, "attempt": row.attempt, "at": at, "type": event.type,
             "body": json.loads(event.model_dump_json()),

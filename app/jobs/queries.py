@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import (
     BindParameter,
     ColumnElement,
+    Executable,
     Select,
     Subquery,
     and_,
@@ -29,18 +30,20 @@ from sqlalchemy.orm import InstrumentedAttribute, aliased, defer
 from app.artifacts.models import ArtifactRow
 from app.jobs.models import JobAttemptRow, JobEventRow, JobFileRow, JobMetricRow, JobRow
 from app.kit.clock import now
-from app.kit.database import storable
+from app.kit.database import storable, table
 from app.kit.paging import after_cursor
 from stillhouse.contract.spec import JobSpec
 from stillhouse.contract.status import LEASED, UNENDED, Kind, Status
 
 # A job of a later version waits for a worker of its release: this one would fail it.
 _IS_READABLE = JobRow.spec_version <= JobSpec.model_fields["version"].default
+# Nobody waits differently behind more, and counting them all would cost each submit to a long queue.
+MOST_COUNTED = 1000
 _LABEL_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,62}")
 
 
 @cache
-def insertion() -> Select[JobRow]:
+def insertion() -> Executable:
     """Adds a queued job (or plan), which counts as rung. To be run with the other columns of its row.
 
     Built once, as all that a submit runs: building costs more than running.
@@ -49,13 +52,12 @@ def insertion() -> Select[JobRow]:
         "id", "kind", "owner", "spec", "spec_version", "queue", "name", "labels", "priority", "retry_of",
         "num_devices", "max_running",
     )
-    columns = JobRow.__table__.c
-    added = insert(JobRow.__table__).values(
+    columns = table(JobRow).c
+    added = insert(table(JobRow)).values(
         **{name: bindparam(name, type_=columns[name].type) for name in given},
         status=Status.QUEUED, last_seq=1, queued_at=now(), rung_at=now(), last_event_at=now(),
     )
-    found: Select[JobRow] = select(JobRow).from_statement(added.returning(*columns))
-    return found
+    return select(JobRow).from_statement(added.returning(*columns))
 
 
 @cache
@@ -68,9 +70,12 @@ def held_inputs() -> Select[str]:
     )
 
 
-def owned(owner: str, job_id: str, kind: Kind = "job") -> Select[JobRow]:
-    """The job (or the plan), if it is the owner's."""
-    return select(JobRow).where(JobRow.id == job_id, JobRow.owner == owner, JobRow.kind == kind)
+@cache
+def one() -> Select[JobRow]:
+    """The job (or the plan) `id`, if it is the `owner`'s and of this `kind`. Built once: it is asked with every look."""
+    return select(JobRow).where(
+        JobRow.id == _asked(JobRow.id), JobRow.owner == _asked(JobRow.owner), JobRow.kind == _asked(JobRow.kind)
+    )
 
 
 def listed(
@@ -123,16 +128,21 @@ def attempts_without_logs(job_id: str) -> Select[JobAttemptRow]:
     return attempts(job_id).options(defer(JobAttemptRow.log, raiseload=True))
 
 
-def files(job_id: str) -> Select[str, ArtifactRow]:
-    """Roles and artifacts of the job's results."""
+@cache
+def files() -> Select[str, ArtifactRow]:
+    """Roles and artifacts of the results of the job `job_id`. Built once, as `one`."""
     return select(JobFileRow.role, ArtifactRow).join(ArtifactRow, ArtifactRow.id == JobFileRow.artifact_id).where(
-        JobFileRow.job_id == job_id
+        JobFileRow.job_id == _asked(JobFileRow.job_id)
     ).order_by(JobFileRow.role)
 
 
 def owned_for_change(owner: str, job_id: str, kind: Kind = "job") -> Select[JobRow]:
     """The job (or the plan), if it is the owner's, locked."""
-    return owned(owner, job_id, kind).with_for_update(key_share=True)
+    return (
+        select(JobRow)
+        .where(JobRow.id == job_id, JobRow.owner == owner, JobRow.kind == kind)
+        .with_for_update(key_share=True)
+    )
 
 
 def held_for_change(job_id: str, attempt: int, worker: str) -> Select[JobRow]:
@@ -211,7 +221,7 @@ def still_queued(job_id: str) -> Select[JobRow]:
 
 @cache
 def queued_before() -> Select[int]:
-    """Number of queued jobs that are to run before one, as things stand. To be run with `place_of` that job.
+    """Number of queued jobs that are to run before one, up to MOST_COUNTED. To be run with `place_of` that job.
 
     Those of other owners that are passed over do not count. Built once: it is asked with every submit and every look
     at a queued job, and to build it takes longer than to run it.
@@ -226,15 +236,17 @@ def queued_before() -> Select[int]:
         JobRow.priority > priority,
         and_(JobRow.priority == priority, place < tuple_(own, _asked(JobRow.created_at), _asked(JobRow.id))),
     )
-    return (
-        select(func.count())
-        .select_from(JobRow)
+    counted = (
+        select(JobRow.id)
         .outerjoin(running, and_(running.c.owner == JobRow.owner, running.c.kind == JobRow.kind))
         .where(
             JobRow.status == Status.QUEUED, JobRow.queue == _asked(JobRow.queue), earlier,
             or_(JobRow.owner == owner, _may_run(running, _asked(JobRow.max_running))),
         )
+        .limit(MOST_COUNTED)
+        .subquery("counted")
     )
+    return select(func.count()).select_from(counted)
 
 
 def place_of(job: JobRow, max_running: int) -> dict[str, object]:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 from pydantic import ValidationError
 
@@ -42,8 +43,14 @@ def applied_recipe(row: JobRow) -> AppliedRecipe | None:
     if row.report is not None:
         told = row.report.get("recipe")
         return None if told is None else AppliedRecipe.model_validate(told)
+    return _applied(json.dumps(row.spec))
+
+
+@lru_cache(maxsize=256)
+def _applied(spec: str) -> AppliedRecipe | None:
+    """What the recipe of a spec in JSON comes to. A job that is watched is asked for again and again."""
     try:
-        return applied(JobSpec.model_validate_json(json.dumps(row.spec)))
+        return applied(JobSpec.model_validate_json(spec))
     except ValidationError:
         return None
 

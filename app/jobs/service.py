@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
 from app.artifacts.models import ArtifactRow
@@ -12,6 +12,7 @@ from app.jobs import log, queries
 from app.jobs.models import JobAttemptRow, JobEventRow, JobInputRow, JobRow
 from app.kit import logs
 from app.kit.clock import now
+from app.kit.database import table
 from app.kit.ids import new_id
 from app.kit.paging import Slice, cut
 from app.quotas import service as quotas
@@ -39,7 +40,7 @@ def submit(
     Ring after the commit: the row counts as rung already. Raises UnknownArtifactError.
     """
     inputs = _hold_inputs(session, owner, spec)
-    row = session.scalars(queries.insertion(), {
+    row: JobRow = session.scalars(queries.insertion(), {
         "id": new_id(kind), "kind": kind, "owner": owner, "spec": raw, "spec_version": spec.version, "queue": queue,
         "name": retried.name if retried else spec.name, "labels": retried.labels if retried else spec.labels,
         "priority": retried.priority if retried else 0, "retry_of": retried.id if retried else None,
@@ -48,7 +49,7 @@ def submit(
     }).one()
     named = [{"job_id": row.id, "artifact_id": artifact_id} for artifact_id in inputs]
     if named:
-        session.connection().execute(insert(JobInputRow.__table__), named)
+        session.connection().execute(insert(table(JobInputRow)), named)
     reason = f"a retry of {retried.id}" if retried else "submitted"
     first = StatusChanged(status=Status.QUEUED, reason=reason, request_id=logs.request_id())
     log.append(session, row, row.created_at, [first])
@@ -67,7 +68,7 @@ def _hold_inputs(session: Session, owner: str, spec: JobSpec) -> set[str]:
 
 def find(session: Session, owner: str, job_id: str, kind: Kind = "job") -> JobRow:
     """The owner's job (or plan). Raises NotFoundError."""
-    row = session.scalars(queries.owned(owner, job_id, kind)).one_or_none()
+    row = session.scalars(queries.one(), {"owner": owner, "id": job_id, "kind": kind}).one_or_none()
     if row is None:
         raise NotFoundError
     return row
@@ -198,7 +199,7 @@ def attempts_without_logs(session: Session, job_id: str) -> Sequence[JobAttemptR
 
 def files(session: Session, job_id: str) -> dict[str, ArtifactRow]:
     """The job's stored results by role."""
-    return dict(session.execute(queries.files(job_id)).all())
+    return dict(session.execute(queries.files(), {"job_id": job_id}).all())
 
 
 def queue_place(session: Session, job: JobRow, max_running: int = 0) -> QueuePlace | None:
@@ -208,7 +209,8 @@ def queue_place(session: Session, job: JobRow, max_running: int = 0) -> QueuePla
     num_before = session.scalars(queries.queued_before(), queries.place_of(job, max_running)).one()
     reason = _held_back(session, job, max_running) or _awaited(job)
     if num_before:
-        reason = f"{num_before} queued before it; {reason}"
+        or_more = " or more" if num_before == queries.MOST_COUNTED else ""
+        reason = f"{num_before}{or_more} queued before it; {reason}"
     return QueuePlace(position=num_before + 1, reason=reason)
 
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, MetaData, Text, make_url
+from sqlalchemy import JSON, MetaData, Table, Text, make_url
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Dialect
@@ -91,6 +91,13 @@ class Database:
     def dispose(self) -> None:
         """Close all idle connections."""
         self.engine.dispose()
+
+
+def table(row: type[Base]) -> Table:
+    """The table behind a class: for statements that need none of its objects, at a fraction of the cost."""
+    found = row.__table__
+    assert isinstance(found, Table)  # noqa: S101 - no class here is mapped to anything else
+    return found
 
 
 def insert_into(session: Session, table: type[Base]) -> postgresql.Insert | sqlite.Insert:

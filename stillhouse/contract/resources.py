@@ -50,7 +50,7 @@ class Progress(Resource):
 class QueuePlace(Resource):
     """Where a queued job stands."""
 
-    position: int = Field(ge=1, description="1 is next.")
+    position: int = Field(ge=1, description="1 is next; counted up to 1001.")
     reason: str = Field(description="Why it waits.")
 
 

@@ -33,6 +33,6 @@ def test_a_killed_job_is_resumed_and_succeeds(shop: Workshop, config: Settings, 
     serve(there, "cpu")
     assert (desk.row(job_id).status, desk.row(job_id).losses) == (Status.SUCCEEDED, 1)
     with desk.db.reading() as session:
-        _, bundle = session.execute(queries.files(job_id)).one()
+        _, bundle = session.execute(queries.files(), {"job_id": job_id}).one()
         result = json.loads(b"".join(artifacts.content(desk.stores, bundle)))
     assert (result["state"], result["runs"]) == (count(20), [0, 10])

@@ -107,7 +107,7 @@ class School:
     def weights(self, job_id: str) -> str:
         """Digest of the student's weights."""
         with self.desk.db.reading() as session:
-            _, bundle = session.execute(queries.files(job_id)).one()
+            _, bundle = session.execute(queries.files(), {"job_id": job_id}).one()
             found: str = json.loads(b"".join(artifacts.content(self.desk.stores, bundle)))["weights"]
             return found
 

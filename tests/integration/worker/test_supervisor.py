@@ -42,7 +42,7 @@ def serving(shop: Workshop, rung: str = "cpu") -> Iterator[threading.Thread]:
 
 def result(office: Desk, job_id: str) -> dict[str, Any]:
     with office.db.reading() as session:
-        _, bundle = session.execute(queries.files(job_id)).one()
+        _, bundle = session.execute(queries.files(), {"job_id": job_id}).one()
         content: dict[str, Any] = json.loads(b"".join(artifacts.content(office.stores, bundle)))
         return content
 
@@ -100,7 +100,7 @@ def test_big_results_go_to_the_blob_store(shop: Workshop, office: Desk, limit: i
     job_id = office.submit()
     serve(replace(shop, settings=shop.settings.model_copy(update={"max_database_model_bytes": limit})), "cpu")
     with office.db.reading() as session:
-        _, bundle = session.execute(queries.files(job_id)).one()
+        _, bundle = session.execute(queries.files(), {"job_id": job_id}).one()
     assert (bundle.blob.store, bundle.kind, bundle.format) == (store, "model", "zip")
 
 
@@ -368,7 +368,7 @@ def test_nothing_is_kept_of_a_job_that_has_not_begun(shop: Workshop, office: Des
     row = office.row(job_id)
     assert (row.status, row.attempt, row.report) == (Status.CANCELLED, 1, None)
     with office.db.reading() as session:
-        assert session.execute(queries.files(job_id)).all() == []
+        assert session.execute(queries.files(), {"job_id": job_id}).all() == []
 
 
 def test_who_no_longer_wants_the_best_does_not_wait_for_it(shop: Workshop, office: Desk) -> None:

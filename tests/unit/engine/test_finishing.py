@@ -68,6 +68,7 @@ def test_the_student_is_the_best_until_then_and_the_report_says_so(lesson: Lesso
     assert report.parity
 
 
+@pytest.mark.usefixtures("unexported")
 def test_before_the_first_evaluation_the_last_weights_are_the_best(lesson: Lesson) -> None:
     job, report = finished(
         lesson, Phase.DISTILLING, 1, training={"epochs": 50, "batch_size": 16, "evaluate_every": 40}, control=False
@@ -79,6 +80,7 @@ def test_before_the_first_evaluation_the_last_weights_are_the_best(lesson: Lesso
     assert all(torch.equal(state.selected[name], tensor) for name, tensor in state.model.state_dict().items())
 
 
+@pytest.mark.usefixtures("unexported")
 def test_a_control_that_is_not_over_is_left_out(lesson: Lesson) -> None:
     job, report = finished(lesson, Phase.CONTROL, 2, training={"epochs": 4, "batch_size": 16})
     assert report.interrupted is not None
@@ -88,6 +90,7 @@ def test_a_control_that_is_not_over_is_left_out(lesson: Lesson) -> None:
     assert report.notes[0].startswith("The job was stopped by request after the student was trained.")
 
 
+@pytest.mark.usefixtures("unexported")
 def test_what_is_over_is_no_interruption(lesson: Lesson) -> None:
     job, report = finished(lesson, Phase.DISTILLING, 10**6)
     assert (report.interrupted, job.interrupted) == (None, None)
@@ -105,6 +108,7 @@ def test_without_a_student_there_is_nothing_to_finish(lesson: Lesson, phase: Pha
     assert last == Stopped(request=Request.FINISH)
 
 
+@pytest.mark.usefixtures("unexported")
 @pytest.mark.parametrize("labels", ["shared", "gone"])  # soft labels that are gone are made again, not stopped at
 @pytest.mark.parametrize("augmented", [False, True])
 def test_a_checkpoint_is_finished_without_another_step(

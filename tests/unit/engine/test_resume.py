@@ -57,8 +57,7 @@ def assert_same(job: Job, reference: Job) -> None:
         )
 
 
-@pytest.mark.parametrize("sections", [PLAIN, AUGMENTED, VIEWED, TAUGHT_FIRST])
-@pytest.mark.parametrize("every", [2, 3, 7])
+@pytest.mark.parametrize(("sections", "every"), [(PLAIN, 2), (AUGMENTED, 7), (VIEWED, 3), (TAUGHT_FIRST, 7)])
 def test_a_job_stopped_again_and_again_ends_with_the_same_bits(
     lesson: Lesson, sections: dict[str, Any], every: int
 ) -> None:
@@ -74,8 +73,7 @@ def due_every_fifth_time(keeper: Keeper) -> bool:
     return bool(next(asked) % 5 == 0)
 
 
-@pytest.mark.parametrize("sections", [PLAIN, VIEWED, TAUGHT_FIRST])
-@pytest.mark.parametrize("lost_events", [1, 4])
+@pytest.mark.parametrize(("sections", "lost_events"), [(PLAIN, 4), (VIEWED, 1), (TAUGHT_FIRST, 4)])
 def test_a_job_that_crashes_after_its_checkpoints_ends_with_the_same_bits(
     lesson: Lesson, sections: dict[str, Any], lost_events: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

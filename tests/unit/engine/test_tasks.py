@@ -25,7 +25,6 @@ from stillhouse.contract.status import Phase
 from tests.fixtures.lessons import TEACHER, TEST, TRAIN, VALIDATION, Lesson, curved, marks, never
 from worker.engine import pipeline, preflight
 from worker.engine.data import Dataset, load_dataset
-from worker.engine.export import Exported
 
 FAST = {"kind": "adamw", "learning_rate": 0.02}
 TRAINED = {
@@ -33,15 +32,6 @@ TRAINED = {
     "training": {"epochs": 25, "batch_size": 16, "optimizer": FAST},
 }
 TAUGHT = {"kind": "checkpoint", "artifact": TEACHER}
-
-
-@pytest.fixture
-def unexported(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leaves out the export, which has tests of its own."""
-    def only_report(*, report: Report, **_: object) -> Exported:
-        return Exported(report, [])
-
-    monkeypatch.setattr(pipeline, "export_bundle", only_report)
 
 
 def run(lesson: Lesson, spec: JobSpec) -> list[TrainerEvent]:
