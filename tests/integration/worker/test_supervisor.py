@@ -461,20 +461,6 @@ def test_the_time_of_earlier_attempts_counts(
     assert (row.status, row.attempt, log_of(office, job_id).count("counting from")) == (status, 2, num_runs)
 
 
-def test_a_trainer_that_falls_silent_is_killed_and_tried_again(
-    shop: Workshop, office: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    job_id = office.submit(labels={"noop.die": "hang", "noop.die_at": "7"})
-    with serving(shop):
-        wait_until(lambda: steps(office, job_id) == 7)
-        leap(monkeypatch, 3600)
-    row = office.row(job_id)
-    assert (row.status, row.attempt, row.losses) == (Status.SUCCEEDED, 2, 1)
-    assert reasons(office, job_id)[0] == "the trainer said nothing for 3,600 s"
-    assert "in _die" in log_of(office, job_id), "it printed where it stood"
-    assert result(office, job_id)["state"] == noop_engine.count(20)
-
-
 def test_a_job_whose_trainers_fall_silent_too_often_fails(
     shop: Workshop, office: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
