@@ -54,11 +54,6 @@ def log_of(office: Desk, job_id: str) -> str:
         return "\n".join(attempt.log for attempt in service.attempts(session, job_id))
 
 
-def reasons(office: Desk, job_id: str) -> list[str | None]:
-    with office.db.reading() as session:
-        return [attempt.reason for attempt in service.attempts(session, job_id)]
-
-
 def leap(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     """Have the clock leap by which supervisors count run time and silence."""
     monkeypatch.setattr("worker.limits.monotonic", lambda: monotonic() + seconds)
@@ -422,7 +417,9 @@ def test_the_best_so_far_is_kept_of_a_job_that_has_run_for_as_long_as_it_may(
     assert (row.status, row.losses) == (Status.SUCCEEDED, 0)
     assert row.report is not None
     assert row.report["interrupted"]["step"] == found["steps"]
-    assert "for as long as it may" in reasons(office, job_id)[0]
+    with office.db.reading() as session:
+        (attempt,) = service.attempts(session, job_id)
+    assert "for as long as it may" in str(attempt.reason)
 
 
 def test_a_job_fails_whose_time_is_over_before_there_is_anything_to_keep(

@@ -47,6 +47,6 @@ def test_the_best_is_kept_at_the_services_limit_too() -> None:
     assert kept.request() is Request.FINISH
 
 
-@pytest.mark.parametrize(("kind", "sections"), [("job", {}), ("plan", {"max_runtime": 60})])
-def test_what_has_no_limit_runs_on(kind: Kind, sections: dict[str, object]) -> None:
-    assert limits(10**9, kind=kind, **sections).request() is None
+@pytest.mark.parametrize(("kind", "own"), [("job", None), ("plan", 60.0)])
+def test_what_has_no_limit_runs_on(kind: Kind, own: float | None) -> None:
+    assert limits(10**9, kind=kind, max_runtime=own).request() is None
