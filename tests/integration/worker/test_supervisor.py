@@ -408,7 +408,8 @@ def test_a_job_that_has_run_for_as_long_as_it_may_fails(
 def test_the_best_so_far_is_kept_of_a_job_that_has_run_for_as_long_as_it_may(
     shop: Workshop, office: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job_id = office.submit(labels=LONG, max_runtime=600, on_max_runtime="keep_best")
+    labels = {**LONG, "noop.every": "1000"}
+    job_id = office.submit(labels=labels, max_runtime=600, on_max_runtime="keep_best")
     with serving(shop):
         wait_until(lambda: steps(office, job_id) > 3)
         leap(monkeypatch, 600)
