@@ -71,6 +71,10 @@ class Settings(BaseSettings):
     max_running_jobs: int = Field(
         default=0, ge=0, description="Most jobs of an owner that run at a time (API and workers alike); 0: any."
     )
+    max_runtime_seconds: float = Field(
+        default=0.0, ge=0,
+        description="Longest that a job may run, all its attempts together (API and workers alike); 0: any.",
+    )
     upload_hours: float = Field(
         default=24.0, gt=0, description="How long an unfinished resumable upload is kept after its last byte."
     )
@@ -96,6 +100,11 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(default=30.0, description="How long a silent worker keeps its job.")
     grace_seconds: float = Field(
         default=20.0, description="How long a trainer that is asked to stop may take to write its checkpoint."
+    )
+    stall_limit_seconds: float = Field(
+        default=3600.0, ge=0,
+        description="Silence after which a trainer is killed, and its job tried again as one whose trainer died; "
+        "0: never.",
     )
     max_losses: int = Field(default=5, description="Lost workers or trainers after which a job fails.")
     reap_seconds: float = Field(default=10.0, description="Time between two rounds of the reaper.")

@@ -63,8 +63,8 @@ def faults() -> Iterator[Fault]:
 def page() -> str:
     """The whole page."""
     measured = json.loads(RESULTS.read_text("utf-8"))
-    machine = measured["machine"]
-    taken = f"Measured on {measured['date']}, {machine['cores']} cores of {machine['processor']}."
+    processors = " and of ".join(measured["processors"])
+    taken = f"Measured on {measured['date']}, {measured['machine']['cores']} cores of {processors}."
     rows = [_row(fault, measured["recovery_seconds"]) for fault in faults()]
     head = ["| fault | what the user sees | median | worst | of | test |", "|---|---|---|---|---|---|"]
     return "\n".join([HEAD, *head, *rows, "", taken, "", FOOT])

@@ -248,10 +248,10 @@ def _accuracy(subject: Subject | None) -> float | None:
 
 
 def interruption_sentence(interrupted: Interruption) -> str:
-    """What a reader should know of a training that was stopped by request."""
+    """What a reader should know of a training that was cut short."""
     if interrupted.step < interrupted.total_steps:
         done, total = count(interrupted.step), count(interrupted.total_steps)
-        told = f"Training was stopped by request after step {done} of {total}; the student is the best until then."
+        told = f"Training was cut short after step {done} of {total}; the student is the best until then."
     else:
-        told = "The job was stopped by request after the student was trained."
+        told = "The job was cut short after the student was trained."
     return told + (" The control was left out." if interrupted.without_control else "")

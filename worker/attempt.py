@@ -10,8 +10,10 @@ from app.jobs.life import Claim
 from app.storage.base import MissingBlobError
 from stillhouse.contract.events import TrainerEvent
 from stillhouse.contract.failures import StagingFailedError
+from stillhouse.contract.spec import JobSpec
 from worker import recorder
 from worker.lease import Lease
+from worker.limits import Limits
 from worker.pace import Pace
 from worker.scratch import TrainerLog
 from worker.workshop import Workshop
@@ -19,7 +21,7 @@ from worker.workshop import Workshop
 
 @dataclass(frozen=True)
 class Attempt:
-    """The claim, the lease on it, the folder that the trainer writes to and the log of what it printed."""
+    """The claim, the lease on it, the folder that the trainer writes to, its log, and what it may take."""
 
     shop: Workshop
     claim: Claim
@@ -28,6 +30,14 @@ class Attempt:
     printed: TrainerLog
     device: str
     pace: Pace
+    spec: JobSpec
+    limits: Limits
+
+    def check(self) -> None:
+        """Raises FencedError, AskedToStopError or MaxRuntimeExceededError where no trainer is to be started."""
+        self.lease.check()
+        if self.lease.request() is None:  # what a user wants comes first
+            self.limits.check()
 
     def record(self, events: Sequence[TrainerEvent]) -> None:
         """Write events into the job's log, and wake whoever watches. Raises FencedError."""

@@ -88,6 +88,13 @@ class Child:
         poll.register(self._pidfd, select.POLLIN)
         return bool(poll.poll(timeout_seconds * 1000))
 
+    def abort(self, timeout_seconds: float) -> None:
+        """Have it print where each of its threads stands, which ends it; wait for that so long."""
+        if self._pidfd is not None:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGABRT)
+            self.is_gone(timeout_seconds)
+
     def end(self) -> str:
         """Kill what is left of its group, wait until its pid is gone, and tell how it ended."""
         with suppress(ProcessLookupError):

@@ -32,6 +32,7 @@ from stillhouse.contract.failures import (
     StagingFailedError,
     StillhouseError,
     TrainerCrashedError,
+    TrainerStalledError,
     WorkerLostError,
 )
 from stillhouse.contract.lending import Wanted
@@ -43,6 +44,7 @@ from worker.child import Child
 from worker.kills import num_memory_kills
 from worker.lease import OUTAGES, AskedToStopError, Lease
 from worker.lending import Lender
+from worker.limits import Limits
 from worker.orders import LogStyle, Order, ProtocolError, Word
 from worker.pace import Pace
 from worker.recorder import Inbox
@@ -54,6 +56,7 @@ from worker.workshop import Workshop
 
 _LOOK_SECONDS: Final = 0.1
 _STAGING_SECONDS: Final = 60.0
+_TRACEBACK_SECONDS: Final = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -142,6 +145,7 @@ def supervise(shop: Workshop, claim: Claim, device: str) -> None:
 def _supervise(shop: Workshop, claim: Claim, device: str) -> None:
     shop.announcer.announce(claim.job_id)
     log.info("job %s: attempt %d", claim.job_id, claim.attempt)
+    spec = JobSpec.model_validate_json(json.dumps(claim.spec))
     try:
         with ExitStack() as stack:
             folder, printed = stack.enter_context(
@@ -153,7 +157,8 @@ def _supervise(shop: Workshop, claim: Claim, device: str) -> None:
                 draining=shop.draining, on_renewal=save_log, count=shop.numbers.renewed,
             ))
             pace = Pace(shop.numbers, is_resumed=claim.checkpoint is not None)
-            attempt = Attempt(shop, claim, lease, folder, printed, device, pace)
+            limits = Limits(spec, claim, shop.settings)
+            attempt = Attempt(shop, claim, lease, folder, printed, device, pace, spec, limits)
             try:
                 outcome = _carry_out(attempt)
             finally:  # also when the job is somebody else's: the log is this attempt's
@@ -171,8 +176,9 @@ def _carry_out(attempt: Attempt) -> Outcome:
     """Stage and train. Raises FencedError when the job is no longer ours; nothing runs any more then."""
     with ExitStack() as stack:
         try:
+            attempt.check()
             order = attempt.lease.insist(lambda: _staged(attempt, stack), _STAGING_SECONDS)
-            attempt.lease.check()
+            attempt.check()
             child = attempt.lease.insist(lambda: _started(attempt, order), _STAGING_SECONDS)
             return _hear_out(attempt, child, Lender(attempt, stack, order.lent))
         except AskedToStopError as asked:
@@ -199,7 +205,7 @@ def _started(attempt: Attempt, order: Order) -> Child:
 def _staged(attempt: Attempt, stack: ExitStack) -> Order:
     """The order for the trainer, its inputs in the cache until the stack unwinds."""
     shop, claim = attempt.shop, attempt.claim
-    wanted = set(JobSpec.model_validate_json(json.dumps(claim.spec)).artifacts().values())
+    wanted = set(attempt.spec.artifacts().values())
     if claim.checkpoint is not None:
         wanted.add(claim.checkpoint)
     with shop.db.reading() as session:
@@ -253,25 +259,33 @@ def _last_word(attempt: Attempt, child: Child, inbox: Inbox, lender: Lender) -> 
 
     None: it did not say.
     """
-    grace = attempt.shop.settings.grace_seconds
+    grace, limits = attempt.shop.settings.grace_seconds, attempt.limits
     asked: Request | None = None
     last: LastWord | None = None
     deadline = float("inf")
+    limits.hear()
     while time.monotonic() < deadline:
         words, is_over = inbox.take(_LOOK_SECONDS)
         last = _take_in(attempt, child, lender, words)
+        if words:  # heeded by now, for as long as the database took
+            limits.hear()
         if isinstance(last, Finished | Planned | Failed):
             child.is_gone(grace)
             return last
         if last or is_over:
             break
-        wanted = attempt.lease.request()
+        if limits.is_stalled:
+            child.abort(_TRACEBACK_SECONDS)
+            return Lost(f"the trainer said nothing for {limits.max_silence:,.10g} s", TrainerStalledError)
+        wanted = attempt.lease.request() or limits.request()
         if wanted not in {None, asked} and asked in {None, Request.FINISH}:
             asked = wanted
             child.ask(wanted)
             deadline = float("inf") if wanted is Request.FINISH else time.monotonic() + grace
-    if asked is Request.FINISH:  # it has not finished: it said that there is nothing to keep, or died
-        return last if isinstance(last, Stopped) else None
+    if asked is Request.FINISH and not isinstance(last, Stopped):  # nor has it said that there is nothing to keep
+        return None
+    if asked and attempt.lease.request() is None:  # then nobody asked but the limit
+        return Failed(failure=limits.exceeded().as_failure())
     # A trainer that stops although nobody asked is lost as much as one that dies.
     return Stopped(request=asked) if asked else None
 

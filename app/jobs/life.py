@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, case, delete, insert, select, update
@@ -41,6 +42,7 @@ from stillhouse.contract.status import AFTER_LOSS, Keep, Kind, Phase, Request, S
 _REAP_LIMIT = 100
 _PROGRESS = {"phase", "step", "total_steps", "percent", "samples_per_second", "eta_seconds"}
 _CUT = "cancelled; the best student so far is kept"
+_CUT_SHORT = "finished with the best student so far, as the job had run for as long as it may"
 _STOP_REASONS = {
     Request.DRAIN: "the worker is shutting down",
     Request.PAUSE: "paused",
@@ -74,6 +76,8 @@ class Claim:
     request_id: str | None = None
     # The job was cancelled, and this is to be exported all the same.
     keep: Keep | None = None
+    # What earlier attempts took, together.
+    used_seconds: float = 0.0
 
 
 def next_width(db: Database, *, queues: Iterable[str], max_devices: int, max_running: int = 0) -> int | None:
@@ -185,12 +189,18 @@ def succeed(db: Database, claim: Claim, event: Finished, files: Sequence[tuple[s
         row = _held(session, claim)
         for role, artifact_id in files:
             session.execute(insert(JobFileRow).values(job_id=row.id, role=role, artifact_id=artifact_id))
-        is_cut = row.status is Status.CANCELLING and event.report.interrupted is not None
-        following, reason = (Status.CANCELLED, _CUT) if is_cut else (Status.SUCCEEDED, "finished")
+        following, reason = _ending(row.status, event)
         return log.change_status(
             session, row, following, reason, last_words=[event],
             values={"report": event.report.model_dump(mode="json")},
         ).status
+
+
+def _ending(status: Status, event: Finished) -> tuple[Status, str]:
+    if event.report.interrupted is None:
+        return Status.SUCCEEDED, "finished"
+    # Nobody else asks for the best so far than who cancels, and the limit of run time.
+    return (Status.CANCELLED, _CUT) if status is Status.CANCELLING else (Status.SUCCEEDED, _CUT_SHORT)
 
 
 def plan(db: Database, claim: Claim, event: Planned) -> Status:
@@ -245,7 +255,9 @@ def reap(db: Database, max_losses: int, patience_seconds: float = math.inf) -> l
         if time.monotonic() - asked_at > patience_seconds:
             raise HeldUpError("the database was locked, or its server stood still")
         for row in rows:
+            until = row.lease_until
             _lose(session, row, "the worker was lost", max_losses)
+            _date_back(session, row, until)
         return [row.id for row in rows]
 
 
@@ -288,12 +300,22 @@ def _begin_attempt(session: Session, row: JobRow, worker: str, lease_seconds: fl
         "phase": Phase.STAGING, "step": None, "total_steps": None,
         "percent": case((JobRow.checkpoint_artifact_id.is_(None), 0.0), else_=JobRow.percent),
     })
+    used_seconds = 0.0 if row.attempt == 1 else _used_seconds(session, row.id)
     session.execute(insert(JobAttemptRow).values(
         job_id=row.id, attempt=row.attempt, worker=worker, started_at=now()
     ))
     return Claim(
         job_id=row.id, kind=row.kind, owner=row.owner, attempt=row.attempt, losses=row.losses, spec=row.spec,
         worker=worker, checkpoint=row.checkpoint_artifact_id, request_id=_submitted_by(session, row.id), keep=row.keep,
+        used_seconds=used_seconds,
+    )
+
+
+def _used_seconds(session: Session, job_id: str) -> float:
+    """What the attempts took that are over."""
+    return sum(
+        max(0.0, (attempt.ended_at - attempt.started_at).total_seconds())
+        for attempt in session.scalars(queries.attempts_without_logs(job_id)) if attempt.ended_at is not None
     )
 
 
@@ -347,6 +369,15 @@ def _lose(
         error = failure(f"{failure.__doc__} Lost {row.losses + 1} times, at last: {reason}.")
         return _fail(session, row, error.as_failure(), counted)
     return log.change_status(session, row, following, reason, values=counted, outcome="lost").status
+
+
+def _date_back(session: Session, row: JobRow, until: datetime | None) -> None:
+    """Have the attempt end with its lease: until somebody noticed, hours may have passed that are none of the job's."""
+    session.execute(
+        update(JobAttemptRow)
+        .where(JobAttemptRow.job_id == row.id, JobAttemptRow.attempt == row.attempt)
+        .values(ended_at=until)
+    )
 
 
 def _after_loss(row: JobRow) -> Status:

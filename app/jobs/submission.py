@@ -82,12 +82,24 @@ IdempotencyKeyOf = Annotated[str | None, Header(
 
 
 def admit(parts: Parts, owner: str, spec: JobSpec) -> None:
-    """Check the spec against the headers of the owner's artifacts. Raises the failure that names what cannot work."""
+    """Check the spec against the service's limit and the headers of the owner's artifacts.
+
+    Raises the failure that names what cannot work.
+    """
+    _refuse_too_long(spec.max_runtime, parts.settings.max_runtime_seconds)
     with parts.db.reading() as session:
         rows = session.scalars(
             artifact_queries.several(), {"owner": owner, "ids": list(spec.artifacts().values())}
         ).all()
     admission.check(spec, {row.id: row for row in rows})
+
+
+def _refuse_too_long(asked: float | None, most: float) -> None:
+    if asked and most and asked > most:
+        raise InvalidSpecError(
+            f"No job may run for longer than {most:,.10g} s here; give no more, or leave max_runtime out.",
+            param="/max_runtime",
+        )
 
 
 def hold_place(session: Session, parts: Parts, caller: Caller, kind: Kind = "job") -> None:

@@ -53,6 +53,7 @@ from stillhouse.contract.failures import (
     StillhouseError,
     TeacherFailedError,
     TrainerCrashedError,
+    TrainerStalledError,
     UnauthenticatedError,
     UnbuildableModelError,
     UnderivableStudentError,
@@ -80,7 +81,8 @@ PREFLIGHT_FAILURES: Sequence[type[StillhouseError]] = (
     MalformedParquetError, MalformedCsvError, MalformedArchiveError, UnsafeArchiveError, ArchiveTooLargeError,
     MalformedDatasetError, DivergedError, OutOfMemoryError, MissingSoftLabelsError, TeacherFailedError,
     OutOfDeviceMemoryError, UnusableLabelsError, UnknownLayerError,
-    LayerNotReachedError, IncompatibleLayersError, StagingFailedError, TrainerCrashedError, WorkerLostError,
+    LayerNotReachedError, IncompatibleLayersError, StagingFailedError, TrainerCrashedError, TrainerStalledError,
+    WorkerLostError,
 )
 
 PreferOf = Annotated[str, Header(

@@ -42,6 +42,9 @@ NoControl = Annotated[
 ]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or auto.")]
 Devices = Annotated[int | None, typer.Option(min=1, help="How many of one worker train together; 1 when left out.")]
+MaxRuntime = Annotated[
+    float | None, typer.Option(metavar="SECONDS", help="How long the job may run before it is ended as failed.")
+]
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ def draft(
     *, teacher: str, student: str, data: Path, teacher_architecture: str | None = None, name: str | None = None,
     label: list[str] | None = None, task: TaskKind | None = None, recipe: RecipeName | None = None,
     epochs: int | None = None, temperature: float | None = None, seed: int | None = None, no_control: bool = False,
-    device: str | None = None, devices: int | None = None,
+    device: str | None = None, devices: int | None = None, max_runtime: float | None = None,
 ) -> Draft:
     """Check what can be checked before anything is sent; UsageError says what to write instead."""
     if not is_artifact_id(teacher) and not Path(teacher).is_file():
@@ -83,7 +86,7 @@ def draft(
         "training": {"epochs": epochs} if epochs else None,
         "objective": _objective(temperature, task or "classification", recipe, found),
         "seed": seed, "control": False if no_control else None, "device": device,
-        "devices": devices,
+        "devices": devices, "max_runtime": max_runtime,
     }
     return Draft(
         teacher, architecture(teacher_architecture) if teacher_architecture else None, found,

@@ -65,6 +65,7 @@ def submit(
     no_control: drafting.NoControl = False,
     device: drafting.Device = None,
     devices: drafting.Devices = None,
+    max_runtime: drafting.MaxRuntime = None,
     idempotency_key: Annotated[str | None, typer.Option(help="The same key gives the same job, not another.")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Watch the job until it ends.")] = False,
     as_json: Json = False,
@@ -84,7 +85,7 @@ def submit(
             spec = drafting.draft(
                 teacher=teacher, student=student, data=data, teacher_architecture=teacher_architecture, name=name,
                 label=label, task=task, recipe=recipe, epochs=epochs, temperature=temperature, seed=seed,
-                no_control=no_control, device=device, devices=devices,
+                no_control=no_control, device=device, devices=devices, max_runtime=max_runtime,
             ).uploaded(client)
         _queued(client.submit(spec, idempotency_key=idempotency_key), watch=watch, as_json=as_json)
 

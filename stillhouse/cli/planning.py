@@ -40,6 +40,7 @@ def plan(
     no_control: drafting.NoControl = False,
     device: drafting.Device = None,
     devices: drafting.Devices = None,
+    max_runtime: drafting.MaxRuntime = None,
     as_json: Json = False,
     url: Url = None,
     key: Key = None,
@@ -53,7 +54,7 @@ def plan(
         draft = drafting.draft(
             teacher=target, student=student, data=data, teacher_architecture=teacher_architecture, name=name,
             label=label, recipe=recipe, epochs=epochs, temperature=temperature, seed=seed, no_control=no_control,
-            device=device, devices=devices,
+            device=device, devices=devices, max_runtime=max_runtime,
         )
     with connected(url, key) as client:
         if draft is not None:

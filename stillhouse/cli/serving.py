@@ -57,6 +57,7 @@ def distill(
     no_control: drafting.NoControl = False,
     device: drafting.Device = None,
     devices: drafting.Devices = None,
+    max_runtime: drafting.MaxRuntime = None,
     home: Home = None,
     url: Url = None,
     key: Key = None,
@@ -68,7 +69,7 @@ def distill(
     draft = drafting.draft(
         teacher=teacher, student=student, data=data, teacher_architecture=teacher_architecture, name=name, label=label,
         task=task, recipe=recipe, epochs=epochs, temperature=temperature, seed=seed, no_control=no_control,
-        device=device, devices=devices,
+        device=device, devices=devices, max_runtime=max_runtime,
     )
     with signals_interrupt(), _some_service(url, key, home) as (client, is_ours):
         job = client.submit(draft.uploaded(client))

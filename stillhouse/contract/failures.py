@@ -741,6 +741,21 @@ class WorkerLostError(StillhouseError):
     retryable = True
 
 
+class TrainerStalledError(StillhouseError):
+    """The trainer fell silent too often; GET /jobs/{id}/logs shows what it printed, and where it stood."""
+
+    code = "trainer_stalled"
+    http_status = HTTPStatus.SERVICE_UNAVAILABLE
+    blame = Blame.INFRASTRUCTURE
+    retryable = True
+
+
+class MaxRuntimeExceededError(StillhouseError):
+    """The job has run for as long as it may; raise max_runtime, or train for fewer epochs."""
+
+    code = "max_runtime_exceeded"
+
+
 class SandboxUnavailableError(StillhouseError):
     """The worker must confine its trainers, and its system cannot do all of it."""
 

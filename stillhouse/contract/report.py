@@ -186,7 +186,7 @@ class AppliedRecipe(_Part):
 
 
 class Interruption(_Part):
-    """Where training was stopped by request, before it was over."""
+    """Where training was cut short: by request, or as the job had run for as long as it may."""
 
     step: int = Field(description="Steps of the student that were done.")
     total_steps: int = Field(description="Steps that it was to do.")
@@ -229,7 +229,7 @@ class Report(_Part):
     seed: int
     recipe: AppliedRecipe | None = Field(default=None, description="What was trained; null in reports of before.")
     interrupted: Interruption | None = Field(
-        default=None, description="Where training was stopped by request; the student is the best until then."
+        default=None, description="Where training was cut short; the student is the best until then."
     )
     parity: list[Parity]
     curves: list[Curve]

@@ -81,7 +81,7 @@ def make_plan(
         seconds=_seconds(course, expected),
         batch_size=prepared.batch_size,
         environment=environment(device),
-        notes=list(_notes(spec, prepared, memory, course)),
+        notes=list(_notes(spec, prepared, memory, course, sum(expected.values()))),
     )
 
 
@@ -257,7 +257,9 @@ def _seconds(course: Course, expected: Mapping[Phase, float]) -> TimeNeeds:
     )
 
 
-def _notes(spec: JobSpec, prepared: Prepared, memory: MemoryNeeds, course: Course) -> Iterator[Note]:
+def _notes(
+    spec: JobSpec, prepared: Prepared, memory: MemoryNeeds, course: Course, seconds: float
+) -> Iterator[Note]:
     for noted in prepared.notes():
         if noted.code not in {"data_read", "soft_labels"}:  # the plan's `data` and `soft_labels` say it
             yield Note.model_validate(noted.model_dump(exclude={"type"}))
@@ -278,6 +280,11 @@ def _notes(spec: JobSpec, prepared: Prepared, memory: MemoryNeeds, course: Cours
             level="warning", code="memory_short",
             message=f"Training takes about {memory.total:,} bytes, and {memory.available:,} were free when this was "
             "measured.",
+        )
+    if spec.max_runtime is not None and seconds > spec.max_runtime:
+        yield Note(
+            level="warning", code="max_runtime_short",
+            message=f"The job takes about {seconds:,.0f} s, and its max_runtime is {spec.max_runtime:,.10g} s.",
         )
 
 

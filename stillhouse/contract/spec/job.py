@@ -23,6 +23,8 @@ LabelValue = Annotated[str, Field(max_length=512)]
 _TAKEN_APART = ("checkpoint", "train")
 # Of one job: they are all in one machine.
 MAX_DEVICES = 64
+# A year, in seconds.
+MAX_RUNTIME = 366 * 86_400
 
 
 class JobSpec(Section):
@@ -80,6 +82,17 @@ class JobSpec(Section):
         default=1, ge=1, le=MAX_DEVICES,
         description="How many devices of one worker train together, each on its share of every batch: GPUs, or on cpu "
         "as many processes. Must divide the batch size. The job waits for a worker that has so many free at once.",
+    )
+    max_runtime: float | None = Field(
+        default=None, gt=0, le=MAX_RUNTIME,
+        description="Seconds that the job may run, all its attempts together, each from the moment when a worker took "
+        "it. Time in the queue or paused does not count. The service may have a limit of its own.",
+    )
+    on_max_runtime: Literal["fail", "keep_best"] = Field(
+        default="fail",
+        description="What becomes of the job then. `fail`: it ends with `max_runtime_exceeded`. `keep_best`: the best "
+        "student so far is evaluated and exported, for as long as that takes, and the job ends `succeeded` with a "
+        "report that says where training stopped; it fails where there was nothing to keep yet.",
     )
 
     @model_validator(mode="after")

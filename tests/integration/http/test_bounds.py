@@ -19,7 +19,7 @@ def strict(sqlite_url: str, broker_url: str, tmp_path: Path) -> Iterator[Service
     """An API without patience."""
     with running_service(
         sqlite_url, broker_url, tmp_path, client_seconds=1.0, max_header_bytes=8192, max_streams=3,
-        max_streams_per_key=2, max_spec_bytes=10_000,
+        max_streams_per_key=2, max_spec_bytes=10_000, max_runtime_seconds=3600,
     ) as running:
         yield running
 
@@ -97,3 +97,11 @@ def test_streams_are_counted_by_key_and_in_all(strict: Service) -> None:
             assert (full.status_code, full.json()["code"]) == (503, "unavailable")
             assert strict.parts.seats.num_taken == 3
         wait_until(lambda: strict.parts.seats.num_taken == 0, 60)
+
+
+@pytest.mark.parametrize("path", ["/jobs", "/plans"])
+def test_no_job_may_ask_for_more_run_time_than_there_is(strict: Service, path: str) -> None:
+    answer = strict.client.post(path, json=strict.spec(max_runtime=3600.5)).json()
+    assert (answer["code"], answer["param"]) == ("invalid_spec", "/max_runtime")
+    assert "longer than 3,600 s here" in answer["detail"]
+    assert strict.client.post("/jobs", json=strict.spec(max_runtime=3600)).status_code == 202

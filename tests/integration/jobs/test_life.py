@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -319,6 +320,20 @@ def test_the_reaper_takes_a_job_where_the_graph_says(desk: Desk, status: Status)
     row = desk.row(job_id)
     assert (row.status, row.losses, row.lease_worker, row.lease_until) == (AFTER_LOSS[status], 1, None, None)
     assert life.reap(desk.db, max_losses=5) == []
+
+
+def test_the_time_that_attempts_took_comes_with_the_next_claim(desk: Desk) -> None:
+    job_id = desk.submit()
+    began = datetime.now(UTC) - timedelta(hours=9)
+    assert desk.claim().used_seconds == 0
+    desk.date_attempt(job_id, 1, began)
+    desk.set(job_id, lease_until=began + timedelta(seconds=40))
+    assert life.reap(desk.db, max_losses=5) == [job_id], "hours later"
+    claim = desk.claim()
+    assert claim.used_seconds == 40
+    desk.date_attempt(job_id, 2, datetime.now(UTC) - timedelta(hours=1))
+    life.stop(desk.db, claim, Request.DRAIN)
+    assert 3640 <= desk.claim().used_seconds < 7200
 
 
 def test_the_reaper_leaves_what_is_alive(desk: Desk) -> None:

@@ -8,8 +8,10 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from time import monotonic
+from typing import Any, Literal
 
 import pytest
 
@@ -50,6 +52,11 @@ def result(office: Desk, job_id: str) -> dict[str, Any]:
 def log_of(office: Desk, job_id: str) -> str:
     with office.db.reading() as session:
         return "\n".join(attempt.log for attempt in service.attempts(session, job_id))
+
+
+def leap(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Have the clock leap by which supervisors count run time and silence."""
+    monkeypatch.setattr("worker.limits.monotonic", lambda: monotonic() + seconds)
 
 
 def error_of(row: JobRow) -> dict[str, Any]:
@@ -379,6 +386,89 @@ def test_who_no_longer_wants_the_best_does_not_wait_for_it(shop: Workshop, offic
         office.cancel(job_id)
     assert office.row(job_id).status == Status.CANCELLED
     assert trainers(shop) == set()
+
+
+@pytest.mark.parametrize("is_deaf", [False, True])
+def test_a_job_that_has_run_for_as_long_as_it_may_fails(
+    shop: Workshop, office: Desk, monkeypatch: pytest.MonkeyPatch, is_deaf: bool
+) -> None:
+    labels = {**LONG, "noop.every": "1000"} | ({"noop.deaf": "yes"} if is_deaf else {})
+    job_id = office.submit(labels=labels, max_runtime=600)
+    with serving(shop):
+        wait_until(lambda: steps(office, job_id) > 3)
+        leap(monkeypatch, 600)
+    row = office.row(job_id)
+    error = error_of(row)
+    assert (row.status, row.attempt, row.losses) == (Status.FAILED, 1, 0)
+    assert (error["code"], error["blame"], error["param"]) == ("max_runtime_exceeded", "user", "/max_runtime")
+    saved = [line.event.step for line in office.events(job_id) if isinstance(line.event, CheckpointSaved)]
+    assert (len(saved), trainers(shop)) == (1 if is_deaf else 2, set()), "it was asked, and killed when it did not hear"
+
+
+def test_the_best_so_far_is_kept_of_a_job_that_has_run_for_as_long_as_it_may(
+    shop: Workshop, office: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = {**LONG, "noop.every": "1000"}
+    job_id = office.submit(labels=labels, max_runtime=600, on_max_runtime="keep_best")
+    with serving(shop):
+        wait_until(lambda: steps(office, job_id) > 3)
+        leap(monkeypatch, 600)
+    found, row = result(office, job_id), office.row(job_id)
+    assert 3 < found["steps"] < 2000
+    assert (row.status, row.losses) == (Status.SUCCEEDED, 0)
+    assert row.report is not None
+    assert row.report["interrupted"]["step"] == found["steps"]
+    with office.db.reading() as session:
+        (attempt,) = service.attempts(session, job_id)
+    assert "for as long as it may" in str(attempt.reason)
+
+
+def test_a_job_fails_whose_time_is_over_before_there_is_anything_to_keep(
+    shop: Workshop, office: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = {**LONG, "noop.patient": "yes"}
+    job_id = office.submit(labels=labels, max_runtime=600, on_max_runtime="keep_best")
+    with serving(shop):
+        wait_until(lambda: len(trainers(shop)) == 1)
+        leap(monkeypatch, 600)
+    error = error_of(office.row(job_id))
+    assert (error["code"], "no student to keep yet" in error["message"]) == ("max_runtime_exceeded", True)
+
+
+@pytest.mark.parametrize(
+    ("then", "keep", "status", "num_runs"),
+    [
+        ("fail", None, Status.FAILED, 1),
+        ("keep_best", None, Status.SUCCEEDED, 2),
+        ("fail", "best", Status.CANCELLED, 2),
+    ],
+)
+def test_the_time_of_earlier_attempts_counts(
+    shop: Workshop, office: Desk, then: str, keep: Literal["best"] | None, status: Status, num_runs: int
+) -> None:
+    job_id = office.submit(labels={**LONG, "noop.every": "1000"}, max_runtime=600, on_max_runtime=then)
+    with serving(shop):
+        wait_until(lambda: steps(office, job_id) > 3)
+        shop.draining.set()
+    shop.draining.clear()
+    office.date_attempt(job_id, 1, datetime.now(UTC) - timedelta(hours=1))
+    if keep:  # what the user cancelled is exported, whatever its limit
+        office.cancel(job_id, keep=keep)
+    serve(shop, "cpu")
+    row = office.row(job_id)
+    assert (row.status, row.attempt, log_of(office, job_id).count("counting from")) == (status, 2, num_runs)
+
+
+def test_a_job_whose_trainers_fall_silent_too_often_fails(
+    shop: Workshop, office: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = replace(shop, settings=shop.settings.model_copy(update={"max_losses": 1}))
+    job_id = office.submit(labels={"noop.die": "hang", "noop.die_at": "7"})
+    with serving(shop):
+        wait_until(lambda: steps(office, job_id) == 7)
+        leap(monkeypatch, 3600)
+    error = error_of(office.row(job_id))
+    assert (error["code"], error["blame"], error["retryable"]) == ("trainer_stalled", "infrastructure", True)
 
 
 def test_draining_while_inputs_are_staged_starts_no_trainer(shop: Workshop, office: Desk) -> None:

@@ -49,6 +49,11 @@ def test_several_devices_are_asked_for_only_where_they_are_named(tmp_path: Path)
     assert "devices" not in drafted(tmp_path)
 
 
+def test_a_limit_of_run_time_is_written_into_the_spec(tmp_path: Path) -> None:
+    assert drafted(tmp_path, max_runtime=90.0)["max_runtime"] == 90
+    assert "max_runtime" not in drafted(tmp_path)
+
+
 def test_a_recipe_is_written_into_the_spec(tmp_path: Path) -> None:
     assert drafted(tmp_path, recipe="hinton2015")["recipe"] == "hinton2015"
     assert "recipe" not in drafted(tmp_path)

@@ -62,7 +62,7 @@ def test_the_student_is_the_best_until_then_and_the_report_says_so(lesson: Lesso
     assert not student.stopped_early
     assert (report.subject("control"), report.gain) == (None, None)
     assert report.notes[0] == (
-        f"Training was stopped by request after step {state.step} of {report.interrupted.total_steps}; the student is "
+        f"Training was cut short after step {state.step} of {report.interrupted.total_steps}; the student is "
         "the best until then. The control was left out."
     )
     assert report.parity
@@ -87,7 +87,7 @@ def test_a_control_that_is_not_over_is_left_out(lesson: Lesson) -> None:
     assert report.interrupted.step == report.interrupted.total_steps
     assert report.interrupted.without_control
     assert Phase.CONTROL not in job.keeper.trainings
-    assert report.notes[0].startswith("The job was stopped by request after the student was trained.")
+    assert report.notes[0].startswith("The job was cut short after the student was trained.")
 
 
 @pytest.mark.usefixtures("unexported")

@@ -188,6 +188,12 @@ def test_a_want_of_memory_is_a_warning(lesson: Lesson, monkeypatch: pytest.Monke
     assert (note.code, note.level) == ("memory_short", "warning")
 
 
+def test_too_short_a_run_time_is_a_warning(lesson: Lesson) -> None:
+    (note,) = remarks(planned(lesson, training={"epochs": 100_000}, max_runtime=0.5))
+    assert (note.code, note.level) == ("max_runtime_short", "warning")
+    assert remarks(planned(lesson, max_runtime=86_400)) == []
+
+
 def test_a_plan_trains_nothing_and_ends_with_the_plan(lesson: Lesson) -> None:
     heard = events(lesson, lesson.spec(training={"epochs": 100_000}))
     assert [event.type for event in heard] == ["phase", "note", "note", "note", "note", "planned"]
