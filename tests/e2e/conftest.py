@@ -46,7 +46,7 @@ def teacher() -> Path:
 
 @pytest.fixture(scope="session")
 def running(request: pytest.FixtureRequest) -> Running:
-    """Starts a whole service, as `stillhouse.local.running` does, on the back ends of this pass, with nothing in them."""
+    """Starts a whole service, as `stillhouse.local.running` does, on empty back ends of this pass."""
     if not is_production(request.config):
         return local.running
     postgres, s3 = request.getfixturevalue("postgres"), request.getfixturevalue("s3")
