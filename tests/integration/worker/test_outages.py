@@ -138,7 +138,7 @@ def test_a_store_that_refuses_a_worker_is_left_to_others(
     shop: Workshop, office: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervisor, "_STAGING_SECONDS", 0.05)
-    monkeypatch.setattr(artifacts, "content", Flaky(artifacts.content, RefusedError(), 3))
+    monkeypatch.setattr(artifacts, "content", Flaky(artifacts.content, RefusedError(), 2))
     job_id = office.submit(labels={"noop.steps": "3"})
     serve(shop, "cpu")
     row = office.row(job_id)
