@@ -19,9 +19,9 @@ HEAD: Final = """\
 <!-- Written by `make docs` from the tests in tests/faults and from benchmarks/results/faults.json: change it there. -->
 
 What can go wrong, and what a user sees of it. Each row was really provoked, by the test that it names, against real
-processes: API, workers, forkservers, trainers, Valkey, SQLite or PostgreSQL. After every test each job, log, attempt
-and artifact is looked at: no log has a gap, no job ended twice, no result or artifact is there by half, and no stored
-bytes are without a row.
+processes: API, workers, forkservers, trainers, Valkey, SQLite or PostgreSQL, a folder or an S3 server behind a proxy
+that makes it fail. After every test each job, log, attempt and artifact is looked at: no log has a gap, no job ended
+twice, no result or artifact is there by half, and no stored bytes are without a row.
 
 Seconds are from the fault, or from its end where it lasts, until what the service says is true again: the job runs
 again, has ended, or is answered for. The tests have leases of 2 s, a round of the reaper every 0.5 s, and rings that
@@ -35,7 +35,8 @@ FOOT: Final = """\
 `make chaos` queues 500 jobs and lets workers come and go at random for two minutes, while trainers, forkservers and
 workers are killed, drained, stopped and continued, and the broker is restarted, flushed and cut off. Then it asks the
 database, and a journal that the trainers kept beside it, whether each job was done, and done once. `ARGS="--seed 1"`
-brings the same faults in the same order, `ARGS="--database URL"` takes an empty PostgreSQL database instead of SQLite.
+brings the same faults in the same order. `ARGS="--backends production"` takes PostgreSQL and S3 instead of SQLite and a
+folder, and has them fail as well: the one restarted and cut off, the other out of reach or breaking off.
 
 That a job which is killed in mid-training ends with the very weights of an undisturbed one is shown by the real engine
 in `tests/e2e/test_kills.py`; here the engine is one that counts.

@@ -16,6 +16,7 @@ from app.artifacts import service as artifacts
 from app.jobs import life
 from app.jobs.life import Claim, FencedError
 from app.kit import logs
+from app.storage.base import RefusedError
 from stillhouse.contract.events import (
     LAST_WORDS,
     CheckpointSaved,
@@ -31,8 +32,10 @@ from stillhouse.contract.failures import (
     OutOfMemoryError,
     StagingFailedError,
     StillhouseError,
+    StorageFullError,
     TrainerCrashedError,
     TrainerStalledError,
+    UnavailableError,
     WorkerLostError,
 )
 from stillhouse.contract.lending import Wanted
@@ -177,19 +180,35 @@ def _carry_out(attempt: Attempt) -> Outcome:
     with ExitStack() as stack:
         try:
             attempt.check()
-            order = attempt.lease.insist(lambda: _staged(attempt, stack), _STAGING_SECONDS)
+            order = _ordered(attempt, stack)
             attempt.check()
             child = attempt.lease.insist(lambda: _started(attempt, order), _STAGING_SECONDS)
             return _hear_out(attempt, child, Lender(attempt, stack, order.lent))
         except AskedToStopError as asked:
             return Stopped(request=asked.request)
         except OUTAGES as error:
-            return Lost(str(error))
+            request = attempt.lease.stop_request()
+            return Stopped(request=request) if request else Lost(str(error))
         except StillhouseError as error:
             return Failed(failure=error.as_failure())
         except ProtocolError as error:
             log.exception("job %s: the trainer broke the protocol", attempt.claim.job_id)
             return Failed(failure=TrainerCrashedError(f"The trainer was stopped: {error}.").as_failure())
+
+
+def _ordered(attempt: Attempt, stack: ExitStack) -> Order:
+    """Stage until it works: whoever else took the job could not reach the store either.
+
+    Raises AskedToStopError, FencedError, StagingFailedError, and what else goes wrong for too long on this worker.
+    """
+    while True:
+        try:
+            return attempt.lease.insist(lambda: _staged(attempt, stack), _STAGING_SECONDS)
+        except RefusedError:  # others may have better credentials
+            raise
+        except UnavailableError as error:
+            attempt.check()
+            log.warning("job %s: its inputs are waited for: %s", attempt.claim.job_id, error)
 
 
 def _started(attempt: Attempt, order: Order) -> Child:
@@ -327,6 +346,12 @@ def _conclude(attempt: Attempt, outcome: Outcome) -> None:
         status = _end(attempt, outcome)
     except ProtocolError as error:
         outcome = Failed(failure=TrainerCrashedError(f"The results are unusable: {error}.").as_failure())
+        status = _end(attempt, outcome)
+    except (StorageFullError, UnavailableError):  # asked to stop, it does not wait for the store any longer
+        request = attempt.lease.stop_request()
+        if request is None:
+            raise
+        outcome = Stopped(request=request)
         status = _end(attempt, outcome)
     _count(attempt, outcome, status)
     attempt.shop.announcer.announce(attempt.claim.job_id)

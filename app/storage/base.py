@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import BinaryIO, Protocol, Self
 
+from stillhouse.contract.failures import UnavailableError
+
 BLOCK = 1024 * 1024
 
 
@@ -52,6 +54,10 @@ class BlobStore(Protocol):
 
     def close(self) -> None:
         """Let connections go."""
+
+
+class RefusedError(UnavailableError):
+    """The blob store refuses this service; whoever runs it finds the reason in its log."""
 
 
 class MissingBlobError(Exception):

@@ -18,7 +18,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from app.settings import MIB, Settings
-from app.storage.base import BLOCK, MissingBlobError
+from app.storage.base import BLOCK, MissingBlobError, RefusedError
 from stillhouse.contract.failures import StorageFullError, UnavailableError
 
 if TYPE_CHECKING:
@@ -397,7 +397,7 @@ def _meaning(error: ClientError, key: str) -> Exception:
     if code in _BUSY or status >= _SERVER_ERROR:
         return _out_of_reach(error)
     log.error("the blob store refuses: %s", error)
-    return UnavailableError("The blob store refuses this service; whoever runs it finds the reason in its log.")
+    return RefusedError()
 
 
 def _out_of_reach(error: Exception) -> UnavailableError:

@@ -1,17 +1,25 @@
+"""The whole service as processes, on the back ends of this pass."""
+
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from stillhouse.local import LocalService, running
+from stillhouse import local
+from stillhouse.local import LocalService
+from tests.conftest import is_production
+from tests.fixtures.production import production_backends
 from tests.fixtures.small_mnist import MNIST, write_small_mnist
 
 ROOT = Path(__file__).parents[2]
 NOOP = {"STILLHOUSE_ENGINE": "tests.fixtures.noop_engine"}
 Command = Callable[..., list[str]]
+Running = Callable[..., AbstractContextManager[LocalService]]
 
 
 def command(*arguments: str) -> list[str]:
@@ -36,11 +44,33 @@ def teacher() -> Path:
     return MNIST / "teacher.safetensors"
 
 
+@pytest.fixture(scope="session")
+def running(request: pytest.FixtureRequest) -> Running:
+    """Starts a whole service, as `stillhouse.local.running` does, on empty back ends of this pass."""
+    if not is_production(request.config):
+        return local.running
+    postgres, s3 = request.getfixturevalue("postgres"), request.getfixturevalue("s3")
+
+    @contextmanager
+    def on_production(
+        home: Path, *, environment: Mapping[str, str] | None = None, **options: Any  # noqa: ANN401 - as they are
+    ) -> Iterator[LocalService]:
+        with (
+            production_backends(postgres, s3) as backends,
+            local.running(home, environment={**backends, **(environment or {})}, **options) as service,
+        ):
+            yield service
+        assert not (home / "stillhouse.db").exists()
+        assert not list((home / "blobs").iterdir()), "all of it was elsewhere"
+
+    return on_production
+
+
 @pytest.fixture(scope="module")
-def counting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalService]:
+def counting(running: Running, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalService]:
     """A whole service whose jobs only count."""
-    with running(tmp_path_factory.mktemp("home"), environment=NOOP) as local:
-        yield local
+    with running(tmp_path_factory.mktemp("home"), environment=NOOP) as service:
+        yield service
 
 
 @pytest.fixture

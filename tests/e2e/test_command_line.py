@@ -107,6 +107,7 @@ def test_keys_work_until_they_are_revoked(stillhouse: Run) -> None:
     assert (refused.returncode, "[unauthenticated]" in refused.stderr) == (3, True)
 
 
+@pytest.mark.embedded  # `stillhouse distill` starts its own service, on SQLite and a folder
 def test_distill_starts_a_service_for_itself_and_stops_it(teacher: Path, small_mnist: Path, tmp_path: Path) -> None:
     home = tmp_path / "home"
     done = subprocess.run(
@@ -121,6 +122,7 @@ def test_distill_starts_a_service_for_itself_and_stops_it(teacher: Path, small_m
     assert not (home / "url").exists()
 
 
+@pytest.mark.embedded  # `stillhouse up` is SQLite and a folder
 def test_up_ends_quietly_when_it_is_asked_to(tmp_path: Path) -> None:
     with subprocess.Popen(
         command("up", "--port", "0"), cwd=tmp_path, env=environment_of(tmp_path / "home", **NOOP),

@@ -13,7 +13,8 @@ from stillhouse import Client
 from stillhouse.client import JobHandle, StillhouseApiError
 from stillhouse.contract.events import CheckpointSaved, Noted, Progressed
 from stillhouse.contract.status import Phase
-from stillhouse.local import LocalService, running
+from stillhouse.local import LocalService
+from tests.e2e.conftest import Running
 from tests.fixtures.waiting import wait_until
 
 # Two processes wait for each other at every step, and much longer where something else has the cores.
@@ -26,7 +27,7 @@ TWO_SLOTS = {
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalService]:
+def service(running: Running, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalService]:
     with running(tmp_path_factory.mktemp("home"), environment=TWO_SLOTS) as local:
         yield local
 

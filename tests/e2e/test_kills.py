@@ -12,15 +12,15 @@ from stillhouse import Client
 from stillhouse.client import JobHandle
 from stillhouse.contract.events import CheckpointSaved, Progressed
 from stillhouse.contract.status import Phase
-from stillhouse.local import running
 from stillhouse.local.service import LocalService
+from tests.e2e.conftest import Running
 from tests.fixtures.waiting import wait_until
 
 LEASE = {"STILLHOUSE_LEASE_SECONDS": "3", "STILLHOUSE_REAP_SECONDS": "0.5", "STILLHOUSE_RING_AGAIN_SECONDS": "1"}
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalService]:
+def service(running: Running, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalService]:
     with running(tmp_path_factory.mktemp("home"), workers=2, environment=LEASE) as local:
         yield local
 

@@ -8,11 +8,12 @@ from stillhouse import Client
 from stillhouse.contract.events import Measured, PhaseStarted, Progressed
 from stillhouse.contract.spec import CheckpointTeacher, IdxData, IdxSplit, JobSpec, Mlp, Training
 from stillhouse.contract.status import Phase
-from stillhouse.local import running
-from tests.e2e.conftest import command, environment_of
+from tests.e2e.conftest import Running, command, environment_of
 
 
-def test_a_teacher_is_distilled_and_its_student_answers(teacher: Path, small_mnist: Path, tmp_path: Path) -> None:
+def test_a_teacher_is_distilled_and_its_student_answers(
+    running: Running, teacher: Path, small_mnist: Path, tmp_path: Path
+) -> None:
     with running(tmp_path / "home") as local, Client(local.url, local.key) as client:
         files = {file.name: client.upload(file).id for file in small_mnist.iterdir()}
         split = {

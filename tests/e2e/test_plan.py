@@ -11,13 +11,13 @@ import pytest
 from stillhouse import Client
 from stillhouse.client import StillhouseApiError
 from stillhouse.contract.spec import CheckpointTeacher, Cnn, IdxData, IdxSplit, JobSpec, Mlp, Training
-from stillhouse.local import LocalService, running
-from tests.e2e.conftest import command, environment_of
+from stillhouse.local import LocalService
+from tests.e2e.conftest import Running, command, environment_of
 from tests.fixtures.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
-def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalService]:
+def local(running: Running, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalService]:
     """A whole service with one slot for training."""
     with running(tmp_path_factory.mktemp("home")) as started:
         yield started

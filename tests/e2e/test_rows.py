@@ -19,8 +19,8 @@ from stillhouse.client import StillhouseApiError
 from stillhouse.contract.events import Noted
 from stillhouse.contract.spec import Cnn, Mlp, Resnet, Term, Timm, Torchvision, Transformers
 from stillhouse.contract.spec.term import FeatureTerm
-from stillhouse.local import running
 from stillhouse.models import load_checkpoint
+from tests.e2e.conftest import Running
 from tests.fixtures.lessons import NUM_CLASSES, SHAPE, blobs, curved, marks
 from tests.fixtures.networks import SMALL_VIT
 from tests.fixtures.shop import NUM_TEST, NUM_TRAIN, Done, Shop, pictures, table
@@ -37,7 +37,7 @@ COLOURED = pictures(NUM_TEST, 1)
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+def shop(running: Running, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     """A whole service and its customer."""
     with running(tmp_path_factory.mktemp("home")) as local, Client(local.url, local.key) as client:
         yield Shop(client, tmp_path_factory.mktemp("files"))

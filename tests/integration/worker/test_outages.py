@@ -6,15 +6,17 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from app.artifacts import service as artifacts
 from app.artifacts.service import store_file
 from app.jobs import life
 from app.kit.clock import now
+from app.storage.base import RefusedError
 from stillhouse.contract.events import Measured, Noted
-from stillhouse.contract.failures import StorageFullError
+from stillhouse.contract.failures import StorageFullError, UnavailableError
 from stillhouse.contract.status import Status
 from tests.fixtures.jobs import Desk
 from tests.fixtures.waiting import wait_until
-from worker import results
+from worker import results, supervisor
 from worker.supervisor import serve
 from worker.workshop import Workshop
 
@@ -119,3 +121,41 @@ def test_draining_does_not_wait_for_ever_for_a_database(
     serve(shop, "cpu")
     assert office.row(job_id).status == Status.RUNNING, "the reaper will find it"
     wait_until(lambda: shop.devices.num_free == 1)
+
+
+def test_inputs_are_waited_for_as_long_as_the_store_is_away(
+    shop: Workshop, office: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "_STAGING_SECONDS", 0.05)
+    monkeypatch.setattr(artifacts, "content", Flaky(artifacts.content, UnavailableError(), 4))
+    job_id = office.submit(labels={"noop.steps": "3"})
+    serve(shop, "cpu")
+    row = office.row(job_id)
+    assert (row.status, row.attempt, row.losses) == (Status.SUCCEEDED, 1, 0)
+
+
+def test_a_store_that_refuses_a_worker_is_left_to_others(
+    shop: Workshop, office: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "_STAGING_SECONDS", 0.05)
+    monkeypatch.setattr(artifacts, "content", Flaky(artifacts.content, RefusedError(), 2))
+    job_id = office.submit(labels={"noop.steps": "3"})
+    serve(shop, "cpu")
+    row = office.row(job_id)
+    assert (row.status, row.attempt) == (Status.SUCCEEDED, row.losses + 1)
+    assert row.losses > 0
+
+
+@pytest.mark.parametrize("name", ["content", "store_file"], ids=["staging", "storing results"])
+def test_draining_while_the_store_is_away_is_no_loss(
+    shop: Workshop, office: Desk, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def drain_meanwhile(*_: object, **_named: object) -> object:
+        shop.draining.set()
+        raise UnavailableError
+
+    monkeypatch.setattr(artifacts if name == "content" else results, name, drain_meanwhile)
+    job_id = office.submit(labels={"noop.steps": "3", "noop.every": "1000"})
+    serve(shop, "cpu")
+    row = office.row(job_id)
+    assert (row.status, row.attempt, row.losses) == (Status.QUEUED, 1, 0)
