@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import redis
 from redis.exceptions import AuthenticationError, ConnectionError, RedisError, ResponseError, TimeoutError  # noqa: A004
@@ -53,7 +53,7 @@ def _keeping(broker: redis.Redis, settings: Settings) -> Finding:
     """Whether what is put into it stays there until it is taken."""
     check = "broker, keeping"
     try:
-        key = f"stillhouse:{new_id('doctor')}"
+        key = f"stillhouse:{new_id('job')}"
         broker.lpush(key, b"x")
         broker.delete(key)
     except ResponseError as error:
@@ -65,8 +65,8 @@ def _keeping(broker: redis.Redis, settings: Settings) -> Finding:
     policy, most, used = (told.get(name, 0) for name in ("maxmemory_policy", "maxmemory", "used_memory"))
     if str(policy).startswith("allkeys"):
         return warning(
-            check, f"It drops keys when memory is short (maxmemory-policy {policy}): rings for workers get lost, and jobs "
-            f"then wait up to {settings.ring_again_seconds:g} s and more until they are rung again.", _KEEP,
+            check, f"It drops keys when memory is short (maxmemory-policy {policy}): rings for workers get lost, and "
+            f"jobs then wait up to {settings.ring_again_seconds:g} s and more until they are rung again.", _KEEP,
         )
     if most and used > _FULL_SHARE * most:
         return warning(
@@ -77,12 +77,12 @@ def _keeping(broker: redis.Redis, settings: Settings) -> Finding:
 
 def _doorbell(broker: redis.Redis) -> Finding:
     """Ring as a worker does, and hear it as the API does."""
-    check, channel = "broker, doorbell", f"{CHANNEL_PREFIX}{new_id('doctor')}"
+    check, channel = "broker, doorbell", f"{CHANNEL_PREFIX}{new_id('job')}"
     advice = (
         f"Let its user publish and subscribe to channels {CHANNEL_PREFIX}*. Until then whoever watches a job hears of "
         "news by polling only, some seconds late."
     )
-    with broker.pubsub(ignore_subscribe_messages=True) as bell:
+    with broker.pubsub(ignore_subscribe_messages=True) as bell:  # type: ignore[no-untyped-call]
         try:
             bell.psubscribe(f"{channel}*")
             bell.get_message(timeout=_ANSWER_SECONDS)  # that it listens
@@ -97,7 +97,7 @@ def _doorbell(broker: redis.Redis) -> Finding:
 
 def _info(broker: redis.Redis, section: str) -> dict[str, Any]:
     try:
-        return cast("dict[str, Any]", broker.info(section))
+        return broker.info(section)
     except ResponseError:  # services that are hosted may forbid it
         return {}
 

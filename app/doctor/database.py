@@ -116,7 +116,7 @@ def _writing(db: Database) -> Finding:
 def _unwritable(url: URL, error: DBAPIError) -> Finding:
     told = str(error.orig).strip().partition("\n")[0]
     if url.get_backend_name() == "sqlite":
-        advice = f"Let the user that runs this write to {url.database} and to its folder; then look for whoever locks it."
+        advice = f"Let the user that runs this write to {url.database} and to its folder, and see who locks it."
     else:
         advice = "Grant its user INSERT, UPDATE and DELETE on all tables, and name the primary, not a standby."
     return failed("database, writing", f"Nothing can be written: {told}.", advice)
@@ -127,8 +127,8 @@ def _write_ahead(db: Database) -> Finding:
         mode = session.scalar(text("PRAGMA journal_mode"))
     if mode != "wal":
         return warning(
-            "database, writing", f"Rows can be written, but the file keeps no write-ahead log (journal_mode {mode}), so "
-            "readers and writers wait for each other.", "Move the file to a local disk: network folders cannot do this.",
+            "database, writing", f"Rows can be written, but without a write-ahead log (journal_mode {mode}): readers "
+            "and writers wait for each other.", "Move the file to a local disk: network folders cannot do this.",
         )
     return ok("database, writing", "A row could be written (and was rolled back); the write-ahead log works.")
 

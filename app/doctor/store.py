@@ -20,7 +20,7 @@ _RIGHTS = (
 _OF_S3: Final = {
     "NoSuchBucket": ("There is no such bucket", "Make the bucket, or correct it in STILLHOUSE_BLOB_URL."),
     "InvalidAccessKeyId": (
-        "The access key is not known", "Correct STILLHOUSE_S3_ACCESS_KEY, and look whether the endpoint is the right one."
+        "The access key is not known", "Correct STILLHOUSE_S3_ACCESS_KEY, or the endpoint in STILLHOUSE_BLOB_URL."
     ),
     "SignatureDoesNotMatch": (
         "The secret key does not belong to the access key", "Correct STILLHOUSE_S3_SECRET_KEY (or its file)."
