@@ -23,8 +23,8 @@ _DATABASE = "stillhouse_test"
 _TESTS = Path(__file__).parent
 # They touch no back end, or only embedded ones: once is enough.
 _FIRST_PASS_ONLY = (
-    "unit", "architecture", "gpu", "e2e", "faults", "integration/export", "integration/engine", "integration/cli",
-    "integration/client", "integration/local",
+    "unit", "architecture", "fuzz", "gpu", "e2e", "faults", "integration/export", "integration/engine",
+    "integration/cli", "integration/client", "integration/local",
 )
 _EMBEDDED_FIXTURES = {"sqlite_template", "sqlite_url", "sqlite_database"}
 
