@@ -49,7 +49,7 @@ def _of_settings(error: ValidationError | SettingsError) -> Iterator[Finding]:
     if isinstance(error, SettingsError):
         yield failed("settings", f"A list is not JSON: {error}.", advice)
         return
-    for wrong in error.errors(include_input=False, include_url=False):
+    for wrong in error.errors(include_url=False):
         name = f"{_PREFIX}{str(wrong['loc'][0]).upper()}"
         yield failed("settings", f"{name}: {wrong['msg'].removeprefix('Value error, ')}.", advice)
 

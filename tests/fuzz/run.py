@@ -2,15 +2,18 @@
 
     python -m tests.fuzz.run [--seconds 120] [--merge] [TARGET ...]
 
-A finding ends its target, is written to .fuzz/TARGET and told with its traceback; the exit status is 1 then. Put its
-bytes into tests/fuzz/corpus/TARGET with the change that mends it. `--merge` distils what was reached into that corpus:
-the smallest set of files that reaches as much.
+A finding ends its target, is written to .fuzz/TARGET.findings and told with its traceback; the exit status is 1 then.
+Put its bytes into tests/fuzz/corpus/TARGET with the change that mends it. `--merge` distils what was reached into that
+corpus: the smallest set of files that reaches as much.
 """
 
 import argparse
+import hashlib
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -45,7 +48,7 @@ def _fuzzed(name: str, seconds: int, *, merge: bool) -> bool:
     for folder in (found, corpus):
         folder.mkdir(parents=True, exist_ok=True)
     print(f"--- {name}: {seconds} s", flush=True)
-    is_clean = _child(name, f"-max_total_time={seconds}", f"-artifact_prefix={found}/finding-", found, corpus)
+    is_clean = _child(name, f"-max_total_time={seconds}", found, corpus)
     if is_clean and merge:
         _distil(name, found, corpus)
     return is_clean
@@ -74,9 +77,22 @@ def _fuzz(name: str, options: list[str]) -> None:
     with atheris.instrument_imports(include=["app", "stillhouse", "worker", "zipfile", "tarfile"]):
         from tests.fuzz.targets import TARGETS  # noqa: PLC0415
 
-    limits = [f"-max_len={_MOST_BYTES}", f"-rss_limit_mb={_MOST_MIB}", f"-timeout={_INPUT_SECONDS}"]
-    atheris.Setup([name, *limits, *options], TARGETS[name])
+    findings = WORK / f"{name}.findings"
+    findings.mkdir(parents=True, exist_ok=True)
+    limits = [
+        f"-max_len={_MOST_BYTES}", f"-rss_limit_mb={_MOST_MIB}", f"-timeout={_INPUT_SECONDS}",
+        f"-artifact_prefix={findings}/",  # of what takes too long or too much; exceptions are kept by us
+    ]
+    atheris.Setup([name, *limits, *options], partial(_tried, TARGETS[name], findings))
     atheris.Fuzz()
+
+
+def _tried(target: Callable[[bytes], None], findings: Path, content: bytes) -> None:
+    try:
+        target(content)
+    except BaseException:
+        (findings / hashlib.sha256(content).hexdigest()[:16]).write_bytes(content)
+        raise
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ from stillhouse.cli.exits import UsageError
 from stillhouse.contract.archives import walk
 from stillhouse.contract.failures import StillhouseError
 from stillhouse.contract.resources import UploadFormat, UploadKind
+from stillhouse.models.checkpoint import load_checkpoint
 from stillhouse.models.images import open_image
 from worker.engine.data.idx import read_idx
 from worker.engine.data.npz import read_npz
@@ -97,6 +98,12 @@ def _image(content: bytes) -> None:
         open_image(content)
 
 
+def _checkpoint(content: bytes) -> None:
+    """A teacher as the engine loads it, by what the file says of itself."""
+    with suppress(StillhouseError), _stored(content) as path:
+        load_checkpoint(path)
+
+
 def _spec(content: bytes) -> None:
     """The body of POST /jobs."""
     with suppress(StillhouseError):
@@ -154,8 +161,8 @@ def _cursor(content: bytes) -> None:
     """A page's cursor and filters, down to the database that is asked."""
     text = content.decode("utf-8", "surrogateescape")
     with suppress(StillhouseError), Session(_database()) as session:
-        filters = {"name": text, "labels": {text: text}}
-        session.scalars(queries.listed("ann", status=None, cursor=text, **filters)).all()
+        listed = queries.listed("ann", status=None, name=text, labels={text: text}, cursor=text)
+        session.scalars(listed).all()
 
 
 @cache
@@ -180,6 +187,6 @@ def _shorthand(content: bytes) -> None:
 _FORMATS: Final[tuple[UploadFormat, ...]] = get_args(UploadFormat)
 TARGETS: Final[Mapping[str, Target]] = {
     **{upload_format: partial(_file, upload_format) for upload_format in _FORMATS},
-    "archive": _archive, "bodies": _bodies, "cursor": _cursor, "download": _download, "event": _event,
-    "format": _format, "image": _image, "shorthand": _shorthand, "spec": _spec, "tus": _tus,
+    "archive": _archive, "bodies": _bodies, "checkpoint": _checkpoint, "cursor": _cursor, "download": _download,
+    "event": _event, "format": _format, "image": _image, "shorthand": _shorthand, "spec": _spec, "tus": _tus,
 }

@@ -1,4 +1,4 @@
-"""What fuzzing has reached and found, tried again: nothing comes out that is not foreseen, and little memory is used."""
+"""What fuzzing has reached and found, tried again: nothing unforeseen comes out, and little memory is used."""
 
 import tracemalloc
 from pathlib import Path
