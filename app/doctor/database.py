@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from sqlalchemy import URL, insert, make_url, select, text
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from app.kit import migrate
 from app.kit.clock import now
@@ -43,11 +43,19 @@ _REASONS: Final = (
 
 def look(database_url: str) -> Iterator[Finding]:
     """What was found; the last finding is a failed one where nothing more could be asked."""
-    url = make_url(database_url)
-    if url.get_backend_name() == "sqlite" and url.database and not Path(url.database).exists():
-        yield failed("database", f"There is no file {url.database} yet.", _MIGRATE)
+    file = sqlite_file(database_url)
+    if file is not None and not file.exists():  # to open it would make it
+        yield failed("database", f"There is no file {file} yet.", _MIGRATE)
         return
-    db = Database(_patient(url).render_as_string(hide_password=False))
+    try:
+        url = make_url(database_url)
+        db = Database(_patient(url).render_as_string(hide_password=False))
+    except (ArgumentError, ImportError):
+        yield failed(
+            "database", "STILLHOUSE_DATABASE_URL does not name a database that can be used here.",
+            "Write sqlite:///FILE, or postgresql+psycopg://USER:PASSWORD@HOST/NAME.",
+        )
+        return
     try:
         yield _reached(db)
         yield (schema := _schema(db))
@@ -58,6 +66,15 @@ def look(database_url: str) -> Iterator[Finding]:
         yield _out_of_reach(url, error)
     finally:
         db.dispose()
+
+
+def sqlite_file(database_url: str) -> Path | None:
+    """Where SQLite keeps it; None of any other database, and of what is no URL."""
+    try:
+        url = make_url(database_url)
+    except ArgumentError:
+        return None
+    return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
 
 
 def _patient(url: URL) -> URL:

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import make_url
-
+from app.doctor.database import sqlite_file
 from app.settings import Settings
 from stillhouse.contract.findings import Finding, failed, ok, warning
 from stillhouse.wording import size
@@ -30,9 +29,8 @@ def _by_disk(settings: Settings) -> list[dict[str, Path]]:
 
 
 def _folders(settings: Settings) -> Iterator[tuple[str, Path]]:
-    url = make_url(settings.database_url)
-    if url.get_backend_name() == "sqlite" and url.database:
-        yield "database", Path(url.database).parent
+    if (file := sqlite_file(settings.database_url)) is not None:
+        yield "database", file.parent
     if settings.blob_url.startswith("file:"):
         yield "store", Path(settings.blob_url.removeprefix("file:").removeprefix("//"))
     yield "scratch", settings.scratch_folder

@@ -76,6 +76,10 @@ def test_a_database_that_is_not_there_or_not_of_this_release(look: Look, sqlite_
     assert "app migrate" in str(missing["database"].advice)
     assert missing["workers"].state == "skipped"
     assert not (tmp_path / "none.db").exists()
+    for url in ("nonsense:hidden", "mysql://ann:hidden@localhost/x"):
+        nothing = look(database_url=url)
+        assert "postgresql+psycopg://" in str(nothing["database"].advice)
+        assert "hidden" not in str(nothing)
     database = Database(sqlite_url)
     for revision, told in (("0001", "an earlier release"), ("9999", "a release that this one does not know")):
         with database.writing() as session:
