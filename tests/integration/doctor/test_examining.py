@@ -76,7 +76,7 @@ def test_a_database_that_is_not_there_or_not_of_this_release(look: Look, sqlite_
     assert "app migrate" in str(missing["database"].advice)
     assert missing["workers"].state == "skipped"
     assert not (tmp_path / "none.db").exists()
-    for url in ("nonsense:hidden", "mysql://ann:hidden@localhost/x"):
+    for url in ("nonsense:hidden", "mysql://ann:hidden@localhost/x"):  # pragma: allowlist secret
         nothing = look(database_url=url)
         assert "postgresql+psycopg://" in str(nothing["database"].advice)
         assert "hidden" not in str(nothing)
@@ -114,13 +114,13 @@ def guarded() -> Iterator[str]:
             connection.execute("CREATE ROLE ann LOGIN PASSWORD 'the right one'")
             (server.folder / "data" / "pg_hba.conf").write_text("local all all scram-sha-256\n")
             connection.execute("SELECT pg_reload_conf()")
-        yield f"postgresql+psycopg://ann:%s@/postgres?host={server.folder}"
+        yield f"postgresql+psycopg://ann:%s@/postgres?host={server.folder}"  # pragma: allowlist secret
 
 
 def test_a_wrong_password_is_told_and_not_repeated(look: Look, guarded: str, valkey: "Redis", broker: str) -> None:
     valkey.acl_setuser("guest", enabled=True, passwords=["+the right one"], categories=["+@all"], keys=["*"])
     found = look(
-        database_url=guarded % "wrong-secret", broker_url=f"redis+socket://guest:wrong-secret@{broker}"
+        database_url=guarded % "wrong-secret", broker_url=f"redis+socket://guest:wrong-secret@{broker}"  # pragma: allowlist secret
     )
     assert "refuses the user or the password" in found["database"].message
     assert "STILLHOUSE_DATABASE_URL" in str(found["database"].advice)
@@ -171,7 +171,7 @@ def test_a_bucket_that_cannot_be_used(look: Look, s3: S3, bucket: str, access: s
 
 @pytest.mark.embedded
 def test_stores_that_are_away_full_or_none_at_all(look: Look) -> None:
-    keys = {"s3_access_key": "a-key", "s3_secret_key": "a-secret"}
+    keys = {"s3_access_key": "a-key", "s3_secret_key": "a-secret"}  # pragma: allowlist secret
     away = look(blob_url="s3://bucket?endpoint=http://ann:hidden@127.0.0.1:1", **keys)["store"]
     assert "out of reach" in away.message
     assert "hidden" not in str(away)
