@@ -3,12 +3,13 @@
 # make bench  measure                                       make migrate bring the database up to date
 # make docs   write the pages that come from the code       make audit   known holes in dependencies; secrets in the tree
 # make faults provoke every fault of docs/faults.md         make chaos   two minutes of faults at random
+# make fuzz   look for bytes that no parser foresees
 
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && exit; done; echo python3)
 BIN := .venv/bin
 
-.PHONY: demo up test faults chaos check audit bench docs migrate install-local install-dev
+.PHONY: demo up test faults chaos fuzz check audit bench docs migrate install-local install-dev
 .NOTPARALLEL:
 
 demo: install-local
@@ -26,6 +27,10 @@ faults: install-dev
 
 chaos: install-dev
 	@$(BIN)/python -m tests.faults.chaos $(ARGS)
+
+fuzz: install-dev
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c requirements.lock -r tests/fuzz/requirements.txt
+	@$(BIN)/python -m tests.fuzz.run $(ARGS)
 
 check: install-dev
 	@$(BIN)/ruff check .

@@ -1,7 +1,8 @@
-"""`python -m app` serves the API; `python -m app migrate` brings the database up to date."""
+"""`python -m app` serves the API; `migrate` brings the database up to date; `doctor` looks at every back end."""
 
 import contextlib
 import ipaddress
+import logging
 import sys
 from types import FrameType
 
@@ -33,8 +34,10 @@ def main(arguments: list[str]) -> int:
             return _serve(settings())
         case ["migrate"]:
             return _migrate(settings())
+        case ["doctor", *options] if set(options) <= {"--json"}:
+            return _examine(as_json=bool(options))
         case _:
-            return _complain("usage: python -m app [migrate]")
+            return _complain("usage: python -m app [migrate | doctor [--json]]")
 
 
 def _migrate(wanted: Settings) -> int:
@@ -43,6 +46,17 @@ def _migrate(wanted: Settings) -> int:
 
     upgrade(wanted.database_url)
     return 0
+
+
+def _examine(*, as_json: bool) -> int:
+    from app.doctor import examining, telling  # noqa: PLC0415 - loads Alembic
+
+    # What libraries have to say of a back end that is away stands in the findings.
+    logging.disable()
+    found = examining.examine(settings)
+    lines = [found.model_dump_json(indent=2)] if as_json else telling.lines(found)
+    sys.stdout.writelines(f"{line}\n" for line in lines)
+    return 0 if found.is_well else 1
 
 
 def _serve(wanted: Settings) -> int:

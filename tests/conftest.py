@@ -23,7 +23,7 @@ _DATABASE = "stillhouse_test"
 _TESTS = Path(__file__).parent
 # They touch no back end, or only embedded ones: once is enough.
 _FIRST_PASS_ONLY = (
-    "unit", "architecture", "gpu", "faults", "integration/export", "integration/engine", "integration/cli",
+    "unit", "architecture", "fuzz", "gpu", "faults", "integration/export", "integration/engine", "integration/cli",
     "integration/client", "integration/local",
 )
 _EMBEDDED_FIXTURES = {"sqlite_template", "sqlite_url", "sqlite_database"}

@@ -12,7 +12,8 @@ from app.http.paging import CursorOf, LimitOf
 from app.http.parts import PartsOf
 from app.http.problems import declared
 from app.keys import service
-from app.keys.schemas import NewKey, Rotation, created_key_resource, key_resource
+from app.keys.schemas import NewKey, Rotation, created_key_resource, held_key_resource, key_resource
+from app.quotas import service as quotas
 from stillhouse.contract.failures import (
     InvalidCursorError,
     InvalidRequestError,
@@ -21,7 +22,7 @@ from stillhouse.contract.failures import (
     RequestTimeoutError,
     UnauthenticatedError,
 )
-from stillhouse.contract.resources import ApiKey, CreatedApiKey, Page
+from stillhouse.contract.resources import ApiKey, CreatedApiKey, HeldKey, Page
 
 router = APIRouter(tags=["keys"])
 
@@ -75,6 +76,16 @@ def list_keys(
         found = service.page(session, owner or caller.owner, cursor=cursor, limit=limit)
         data = [key_resource(row) for row in found.rows]
     return Page(data=data, has_more=found.next_cursor is not None, next_cursor=found.next_cursor)
+
+
+@router.get("/keys/current", responses=declared(UnauthenticatedError, NotFoundError))
+def current_key(caller: HolderOf, parts: PartsOf) -> HeldKey:
+    """The key that the request comes with: what it may do, its limits, and what is used of them. Takes no scope."""
+    with parts.db.reading() as session:
+        row = service.held(session, caller.owner, caller.key_id)
+        return held_key_resource(
+            row, quotas.in_force(caller.limits, parts.settings), quotas.used(session, caller.owner)
+        )
 
 
 @router.post(

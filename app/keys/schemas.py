@@ -6,7 +6,7 @@ from datetime import datetime
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from app.keys.models import ApiKeyRow
-from stillhouse.contract.resources import USUAL_SCOPES, ApiKey, CreatedApiKey, KeyLimits, Scope
+from stillhouse.contract.resources import USUAL_SCOPES, ApiKey, CreatedApiKey, HeldKey, KeyLimits, Scope, Used
 
 MOST_OVERLAP = 30 * 24 * 3600
 
@@ -61,3 +61,8 @@ def key_resource(row: ApiKeyRow) -> ApiKey:
 def created_key_resource(row: ApiKeyRow, secret: str, former_ends_at: datetime | None = None) -> CreatedApiKey:
     """The key with its secret."""
     return CreatedApiKey(**dict(key_resource(row)), secret=secret, former_secret_ends_at=former_ends_at)
+
+
+def held_key_resource(row: ApiKeyRow, in_force: KeyLimits, used: Used) -> HeldKey:
+    """The key with the limits that hold for it, and what its owner uses of them."""
+    return HeldKey(**dict(key_resource(row)), in_force=in_force, used=used)

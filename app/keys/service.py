@@ -103,6 +103,14 @@ def rotate(
     return row, secret, ends_at
 
 
+def held(session: Session, owner: str, key_id: str) -> ApiKeyRow:
+    """The owner's key. Raises NotFoundError."""
+    row = session.scalars(queries.owned(owner, key_id)).one_or_none()
+    if row is None:
+        raise NotFoundError
+    return row
+
+
 def page(session: Session, owner: str, *, cursor: str | None = None, limit: int = 50) -> Slice[ApiKeyRow]:
     """A page of the owner's keys, revoked ones too, newest first. Raises InvalidCursorError."""
     return cut(session.scalars(queries.listed(owner, cursor=cursor).limit(limit + 1)).all(), limit)

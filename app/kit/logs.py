@@ -8,7 +8,7 @@ import logging
 import re
 import sys
 import threading
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final, Literal
 from urllib.parse import unquote, urlsplit
@@ -100,14 +100,31 @@ def _password(url: str) -> Iterable[str]:
     return (password, unquote(password)) if password else ()
 
 
+def hider(secrets: Collection[str]) -> Callable[[str], str]:
+    """A function that takes these secrets out of a text, and whatever looks like one."""
+    # Longest first: one may be a part of another. A short one is a word that other text has too.
+    known = sorted((text for text in secrets if len(text) >= _SHORTEST_SECRET), key=len, reverse=True)
+    patterns = [(re.compile("|".join(map(re.escape, known))), _HIDDEN), *_SECRETS] if known else _SECRETS
+
+    def hide(text: str) -> str:
+        for pattern, shown in patterns:
+            text = pattern.sub(shown, text)
+        return text
+
+    return hide
+
+
+def on_one_line(text: str) -> str:
+    """The text without what could end a line or steer a terminal."""
+    return _UNPRINTABLE.sub(_spelt, text)
+
+
 class _Cleaner:
     """Adds what stands in every line; makes of each value something short that holds no secret."""
 
     def __init__(self, constant: EventDict, secrets: Collection[str]) -> None:
         self._constant = constant
-        # Longest first: one may be a part of another. A short one is a word that other text has too.
-        known = sorted((text for text in secrets if len(text) >= _SHORTEST_SECRET), key=len, reverse=True)
-        self._known = re.compile("|".join(map(re.escape, known))) if known else None
+        self._hide = hider(secrets)
 
     def __call__(self, _logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:
         line.pop("color_message", None)  # uvicorn's own, for terminals
@@ -116,11 +133,7 @@ class _Cleaner:
     def _clean(self, value: object) -> object:
         if isinstance(value, bool | int | float):
             return value
-        text = value if isinstance(value, str) else repr(value)
-        if self._known is not None:
-            text = self._known.sub(_HIDDEN, text)
-        for pattern, shown in _SECRETS:
-            text = pattern.sub(shown, text)
+        text = self._hide(value if isinstance(value, str) else repr(value))
         if len(text) > MAX_VALUE_LENGTH:
             text = f"{text[:MAX_VALUE_LENGTH]}... [{len(text) - MAX_VALUE_LENGTH} characters left out]"
         return text
@@ -142,15 +155,14 @@ def _ordered(_logger: WrappedLogger, _method: str, line: EventDict) -> EventDict
 
 def _escaped(_logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:
     """Text in which nothing that a user sent can pass for a line of its own."""
-    return {name: _on_its_lines(value) if name == "exception" else _on_one_line(value) for name, value in line.items()}
-
-
-def _on_one_line(value: object) -> object:
-    return _UNPRINTABLE.sub(_spelt, value) if isinstance(value, str) else value
+    return {
+        name: _on_its_lines(value) if name == "exception" else on_one_line(value) if isinstance(value, str) else value
+        for name, value in line.items()
+    }
 
 
 def _on_its_lines(traceback: object) -> str:
-    return "\n".join(f"{_MARGIN}{_on_one_line(line)}" for line in str(traceback).split("\n"))
+    return "\n".join(f"{_MARGIN}{on_one_line(line)}" for line in str(traceback).split("\n"))
 
 
 def _spelt(found: re.Match[str]) -> str:

@@ -29,9 +29,18 @@ def check(database_url: str) -> None:
 
 def is_current(db: Database) -> bool:
     """Whether the database has the schema of this code."""
+    return set(revisions(db)) == set(ScriptDirectory(str(_MIGRATIONS)).get_heads())
+
+
+def revisions(db: Database) -> tuple[str, ...]:
+    """What the database was brought to; nothing where it never was."""
     with db.reading() as session:
-        heads = MigrationContext.configure(session.connection()).get_current_heads()
-    return set(heads) == set(ScriptDirectory(str(_MIGRATIONS)).get_heads())
+        return MigrationContext.configure(session.connection()).get_current_heads()
+
+
+def knows(revision: str) -> bool:
+    """Whether this code has the revision; else it is one of another release."""
+    return any(script.revision == revision for script in ScriptDirectory(str(_MIGRATIONS)).walk_revisions())
 
 
 def _config(database_url: str) -> Config:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,6 +12,8 @@ from sqlalchemy import ColumnElement, tuple_
 from sqlalchemy.orm import Mapped
 
 from stillhouse.contract.failures import InvalidCursorError
+
+_ID = re.compile(r"[0-9a-z_-]{1,64}")
 
 
 class Paged(Protocol):
@@ -58,9 +61,16 @@ def _decode(cursor: str) -> tuple[datetime, str]:
     try:
         padded = cursor + "=" * (-len(cursor) % 4)
         at, row_id = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
-        return _aware(datetime.fromisoformat(at)), str(row_id)
-    except (ValueError, TypeError) as error:
+        return _aware(datetime.fromisoformat(at)), _id(row_id)
+    except (ValueError, TypeError, RecursionError) as error:
         raise InvalidCursorError from error
+
+
+def _id(row_id: str) -> str:
+    # What no database takes must not reach one.
+    if not _ID.fullmatch(row_id):
+        raise ValueError("a cursor's id is one of ours")
+    return row_id
 
 
 def _aware(at: datetime) -> datetime:

@@ -9,14 +9,29 @@ from sqlalchemy.orm import Session
 from app.jobs.models import JobRow
 from app.quotas import queries
 from app.quotas.queries import Counted
+from app.settings import Settings
 from app.uploads.queries import pending_bytes
 from stillhouse.contract.failures import StorageQuotaExceededError, TooManyQueuedJobsError
+from stillhouse.contract.resources import KeyLimits, Used
 from stillhouse.contract.status import Kind
 
 
 def limit(own: int | None, usual: int) -> int | None:
     """The limit that holds for a key: its own, else the service's; 0 means that there is none."""
     return (usual if own is None else own) or None
+
+
+def in_force(own: KeyLimits, settings: Settings) -> KeyLimits:
+    """The limits that hold for a key with these of its own; null where there is none."""
+    return KeyLimits(**{name: limit(value, getattr(settings, f"max_{name}")) for name, value in own})
+
+
+def used(session: Session, owner: str) -> Used:
+    """What the owner uses of what is limited."""
+    return Used(
+        stored_bytes=_stored(session, owner), queued_jobs=session.scalars(queries.num_queued(owner, "job")).one(),
+        running_jobs=session.scalars(queries.num_running(owner)).one(),
+    )
 
 
 def check_room(session: Session, owner: str, most: int | None, *, adding: int = 0) -> int | None:
@@ -26,8 +41,7 @@ def check_room(session: Session, owner: str, most: int | None, *, adding: int = 
     """
     if most is None:
         return None
-    # What a resumable upload comes to is taken when it begins.
-    stored = session.scalars(queries.stored_bytes(owner)).one() + session.scalars(pending_bytes(owner)).one()
+    stored = _stored(session, owner)
     if stored + adding > most:
         raise StorageQuotaExceededError(
             f"You have {stored} of {most} bytes stored" + (f", and this is {adding} more" if adding else "")
@@ -61,6 +75,11 @@ def may_run(session: Session, job: JobRow, usual: int) -> bool:
         return True
     _take_turn(session, "running", job.owner)
     return session.scalars(queries.num_running(job.owner)).one() < most
+
+
+def _stored(session: Session, owner: str) -> int:
+    # What a resumable upload comes to is taken when it begins.
+    return session.scalars(queries.stored_bytes(owner)).one() + session.scalars(pending_bytes(owner)).one()
 
 
 def _take_turn(session: Session, counted: Counted, owner: str) -> None:

@@ -6,7 +6,7 @@ import typer
 from typer.core import TyperGroup
 
 from stillhouse import __version__
-from stillhouse.cli import artifacts, jobs, planning, predicting, recipes, serving
+from stillhouse.cli import artifacts, doctor, jobs, planning, predicting, recipes, serving
 from stillhouse.cli.exits import EPILOG, told_plainly
 from stillhouse.cli.keys import keys
 from stillhouse.cli.webhooks import webhooks
@@ -41,6 +41,7 @@ _HERE, _JOBS, _STORED = "On this machine", "Jobs", "Files and keys"
 app.command(rich_help_panel=_HERE)(serving.up)
 app.command(rich_help_panel=_HERE)(serving.distill)
 app.command(rich_help_panel=_HERE)(predicting.predict)
+app.command(rich_help_panel=_HERE)(doctor.doctor)
 app.command(rich_help_panel=_JOBS)(recipes.recipes)
 app.command(rich_help_panel=_JOBS)(planning.plan)
 app.command(rich_help_panel=_JOBS)(jobs.submit)

@@ -163,7 +163,7 @@ _NAMED = ("timm", "torchvision", "transformers")
 def _from_json(text: str) -> dict[str, Any]:
     try:
         section = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"the architecture is not JSON: {error}") from error
     if not isinstance(section, dict):
         raise UsageError("the architecture must be a JSON object")

@@ -23,6 +23,7 @@ from stillhouse.contract.resources import (
     ApiKey,
     Artifact,
     CreatedApiKey,
+    HeldKey,
     Job,
     KeyLimits,
     ListedRecipe,
@@ -164,6 +165,10 @@ class Client:
     def keys(self, *, owner: str | None = None) -> Iterator[ApiKey]:
         """Every API key of this owner, without its secret. Another's takes the scope admin."""
         return self._pages(ApiKey, "/keys", {"owner": owner})
+
+    def current_key(self) -> HeldKey:
+        """The key of this client: what it may do, its limits, and what is used of them."""
+        return self._connection.read(HeldKey, "/keys/current")
 
     def create_key(
         self, name: str, *, owner: str | None = None, scopes: Sequence[Scope] | None = None,

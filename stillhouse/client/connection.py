@@ -1,6 +1,7 @@
 """One HTTP connection to the service: authentication, retries, and errors in plain words."""
 
 import ipaddress
+import socket
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -205,6 +206,8 @@ def _cause(error: httpx.TransportError) -> str:
     """Why, without the words of a socket."""
     if "Connection refused" in str(error):
         return "connection refused, so nothing is listening there"
+    if _is_due_to(error, socket.gaierror):
+        return "the name of the host is not known"
     if isinstance(error, httpx.ConnectTimeout):
         return "the connection timed out"
     if isinstance(error, httpx.TimeoutException):
@@ -212,3 +215,9 @@ def _cause(error: httpx.TransportError) -> str:
     if isinstance(error.__cause__, ssl.SSLError) or "SSL" in str(error):
         return f"no secure connection ({error})"
     return str(error) or "the connection broke"
+
+
+def _is_due_to(error: BaseException | None, kind: type[OSError]) -> bool:
+    while error is not None and not isinstance(error, kind):
+        error = error.__cause__ or error.__context__
+    return error is not None

@@ -142,6 +142,8 @@ def walk(file: BinaryIO, size: int) -> Iterator[Member]:
     for member in _told_while(
         _of_zip(file, size) if magic.startswith(b"PK") else _of_tar(file, size, is_packed=is_packed)
     ):
+        if not member.name:
+            raise MalformedArchiveError("The archive has a file without a name.")
         if member.name in seen:
             raise MalformedArchiveError(f"The archive repeats the name `{member.name}`.")
         seen.add(member.name)
@@ -158,7 +160,7 @@ def _of_zip(file: BinaryIO, size: int) -> Iterator[Member]:
         for info in infos:
             name = _inside(_zip_name(info))
             _check_zip_member(info, name)
-            if not info.is_dir():
+            if not info.filename.endswith("/"):  # not is_dir(), which fails where there is no name
                 yield Member(name, info.file_size, lambda info=info: archive.open(info))  # type: ignore[misc]
 
 

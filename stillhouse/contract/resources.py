@@ -261,6 +261,21 @@ class CreatedApiKey(ApiKey):
     )
 
 
+class Used(Resource):
+    """What an owner uses of what keys limit."""
+
+    stored_bytes: int = Field(description="Bytes that are stored or promised to uploads, equal ones once.")
+    queued_jobs: int
+    running_jobs: int
+
+
+class HeldKey(ApiKey):
+    """The key that a request came with."""
+
+    in_force: KeyLimits = Field(description="The limits that hold: its own, else the service's. Null is no limit.")
+    used: Used
+
+
 class Problem(Resource):
     """An error as RFC 9457 problem+json."""
 

@@ -116,6 +116,18 @@ def take_home(home: Path) -> IO[str]:
     return lock
 
 
+def holder(home: Path) -> str | None:
+    """Who holds the folder; None where no service runs in it."""
+    import fcntl  # noqa: PLC0415 - not on Windows, where the rest of the command line works
+
+    with (home / "lock").open() as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return lock.read().strip() or "unknown"
+    return None
+
+
 def choose_port(port: int) -> int:
     """The port if it is free; 0 asks for any free one."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:

@@ -1,3 +1,4 @@
+import base64
 import json
 import socket
 from collections.abc import Iterator
@@ -214,10 +215,15 @@ def test_jobs_are_listed_newest_first_in_pages_and_by_filters(either_service: Se
     assert numbers(cursor=first["next_cursor"]) == ["1", "0"]
 
 
+def cursor_of(row_id: str) -> str:
+    return base64.urlsafe_b64encode(json.dumps(["2030-01-01T00:00:00+00:00", row_id]).encode()).decode().rstrip("=")
+
+
 @pytest.mark.parametrize(
     ("params", "code"),
     [
         ({"cursor": "nonsense"}, "invalid_cursor"), ({"cursor": "eyJhIjoxfQ"}, "invalid_cursor"),
+        ({"cursor": cursor_of("\ud800")}, "invalid_cursor"), ({"cursor": cursor_of("\0")}, "invalid_cursor"),
         ({"limit": "0"}, "invalid_request"), ({"limit": "9999"}, "invalid_request"),
         ({"status": "asleep"}, "invalid_request"), ({"label": "nocolon"}, "invalid_request"),
     ],

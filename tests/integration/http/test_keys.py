@@ -109,7 +109,7 @@ def test_every_endpoint_asks_for_the_scope_that_it_tells(service: Service, scope
             response = client.request(method, path, params={"kind": "data"}, content=b"{}")
             is_refused = scopes not in ([], [scope])
             # Of a key that is not its own, only an administrator's may be rotated or revoked.
-            is_refused |= not scopes and scope != "admin"
+            is_refused |= not scopes and scope != "admin" and "{" in template
             assert (response.status_code == 403) == is_refused, (method, path, response.text)
             if is_refused and method != "HEAD":
                 assert response.json()["code"] == "missing_scope"

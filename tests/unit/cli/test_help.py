@@ -15,7 +15,7 @@ def test_help_lists_every_command_and_every_exit_status() -> None:
     told = CliRunner().invoke(app, ["--help"]).stdout
     for command in (
         "up", "distill", "predict", "plan", "submit", "watch", "list", "show", "cancel", "download", "report", "logs",
-        "upload", "artifacts", "keys",
+        "upload", "artifacts", "keys", "doctor",
     ):
         assert f" {command} " in told
     assert all(f"{status} " in told for status in (0, 1, 2, 3, 4, 5, 130))

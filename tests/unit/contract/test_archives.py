@@ -1,5 +1,6 @@
 import io
 import stat
+import struct
 import tarfile
 import zipfile
 
@@ -92,6 +93,22 @@ def test_an_encrypted_member_is_refused() -> None:
 def test_a_name_that_comes_twice_is_refused(packing: Packing) -> None:
     with pytest.raises(MalformedArchiveError, match=r"repeats the name `a/b\.png`"):
         names(pack({"a/b.png": b"1", "a/./b.png": b"2"}, packing))
+
+
+@pytest.mark.parametrize("packing", PACKINGS)
+def test_a_file_without_a_name_is_refused(packing: Packing) -> None:
+    for content in (pack({"a.png": b"x", ".": b"y"}, packing), zip_without_a_name()):
+        with pytest.raises(MalformedArchiveError, match="without a name"):
+            names(content)
+
+
+def zip_without_a_name() -> bytes:
+    """As the standard library does not write it."""
+    whole = pack({"x": b"y"}, "zip")
+    middle, end = whole.index(b"PK\1\2"), whole.index(b"PK\5\6")
+    local = whole[:26] + bytes(4) + whole[31:middle]
+    directory = whole[middle:middle + 28] + bytes(2) + whole[middle + 30:middle + 46] + whole[middle + 47:end]
+    return local + directory + whole[end:end + 12] + struct.pack("<II", len(directory), len(local)) + bytes(2)
 
 
 def test_names_that_are_not_utf_8_are_refused() -> None:
