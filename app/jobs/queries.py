@@ -135,7 +135,7 @@ def _may_run(running: Subquery, max_running: int | BindParameter[int]) -> Column
 
 
 def _best_queued(queues: Iterable[str], max_running: int) -> Select[JobRow]:
-    """The queued job that is to run next: priority, then the owner with the fewest running jobs, then age.
+    """The queued job that is to run next: the owner with the fewest running jobs, then priority, then age.
 
     Owners that have as many jobs running as they may are passed over.
     """
@@ -147,7 +147,7 @@ def _best_queued(queues: Iterable[str], max_running: int) -> Select[JobRow]:
             JobRow.status == Status.QUEUED, JobRow.queue.in_(list(queues)), _IS_READABLE, _may_run(running, max_running)
         )
         .order_by(
-            JobRow.priority.desc(), func.coalesce(running.c.num_running, 0), JobRow.created_at, JobRow.id,
+            func.coalesce(running.c.num_running, 0), JobRow.priority.desc(), JobRow.created_at, JobRow.id,
         )
         .limit(1)
     )
@@ -187,21 +187,18 @@ def queued_before() -> Select[int]:
     at a queued job, and to build it takes longer than to run it.
     """
     running = _running_by_owner()
-    owner, priority = _asked(JobRow.owner), _asked(JobRow.priority)
+    owner = _asked(JobRow.owner)
     own = select(func.count()).where(
         JobRow.status.in_(LEASED), JobRow.owner == owner, JobRow.kind == _asked(JobRow.kind)
     ).scalar_subquery()
-    place = tuple_(func.coalesce(running.c.num_running, 0), JobRow.created_at, JobRow.id)
-    earlier = or_(
-        JobRow.priority > priority,
-        and_(JobRow.priority == priority, place < tuple_(own, _asked(JobRow.created_at), _asked(JobRow.id))),
-    )
+    place = tuple_(func.coalesce(running.c.num_running, 0), -JobRow.priority, JobRow.created_at, JobRow.id)
+    its_place = tuple_(own, -_asked(JobRow.priority), _asked(JobRow.created_at), _asked(JobRow.id))
     return (
         select(func.count())
         .select_from(JobRow)
         .outerjoin(running, and_(running.c.owner == JobRow.owner, running.c.kind == JobRow.kind))
         .where(
-            JobRow.status == Status.QUEUED, JobRow.queue == _asked(JobRow.queue), earlier,
+            JobRow.status == Status.QUEUED, JobRow.queue == _asked(JobRow.queue), place < its_place,
             or_(JobRow.owner == owner, _may_run(running, _asked(JobRow.max_running))),
         )
     )

@@ -3,8 +3,9 @@
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from typing import Annotated
 
-from pydantic import ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from app.artifacts.models import ArtifactRow
 from app.jobs.models import JobAttemptRow, JobRow
@@ -13,7 +14,23 @@ from stillhouse.contract.recipes import applied
 from stillhouse.contract.report import AppliedRecipe
 from stillhouse.contract.resources import Attempt, AttemptLog, Job, JobFile, Progress, QueuePlace
 from stillhouse.contract.spec import JobSpec
+from stillhouse.contract.spec.job import MAX_LABELS, JobName, LabelKey, LabelValue, Priority
 from stillhouse.contract.status import LEASED, TERMINAL, actions
+
+
+class JobChange(BaseModel):
+    """A merge patch (RFC 7396) of a job: what is left out stays, and null removes."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    name: JobName | None = Field(default=None, description="A name for people.")
+    labels: dict[LabelKey, LabelValue | None] | None = Field(
+        default=None, max_length=2 * MAX_LABELS,
+        description="Labels to add or to replace; null removes one. Others stay. Null in place of all removes all.",
+    )
+    priority: Annotated[Priority | None, AfterValidator(lambda value: value or 0)] = Field(
+        default=None, description="Only of a job that has not ended. Null is 0.",
+    )
 
 
 def job_resource(
@@ -22,7 +39,7 @@ def job_resource(
 ) -> Job:
     """The job for its owner. `files`, `place` and `recipe` are left out of lists."""
     return Job(
-        id=row.id, retry_of=row.retry_of, name=row.name, labels=row.labels,
+        id=row.id, retry_of=row.retry_of, name=row.name, labels=row.labels, priority=row.priority,
         status=row.status, terminal=row.status in TERMINAL, keep=row.keep,
         phase=row.phase, stalled=_is_stalled(row, stalled_seconds), attempt=row.attempt, losses=row.losses,
         queue=place, progress=_progress(row),

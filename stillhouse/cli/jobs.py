@@ -65,6 +65,7 @@ def submit(
     no_control: drafting.NoControl = False,
     device: drafting.Device = None,
     devices: drafting.Devices = None,
+    priority: drafting.Priority = None,
     idempotency_key: Annotated[str | None, typer.Option(help="The same key gives the same job, not another.")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Watch the job until it ends.")] = False,
     as_json: Json = False,
@@ -84,7 +85,7 @@ def submit(
             spec = drafting.draft(
                 teacher=teacher, student=student, data=data, teacher_architecture=teacher_architecture, name=name,
                 label=label, task=task, recipe=recipe, epochs=epochs, temperature=temperature, seed=seed,
-                no_control=no_control, device=device, devices=devices,
+                no_control=no_control, device=device, devices=devices, priority=priority,
             ).uploaded(client)
         _queued(client.submit(spec, idempotency_key=idempotency_key), watch=watch, as_json=as_json)
 
@@ -187,6 +188,30 @@ def retry(
     """Queue a job that has ended again, as a new one. Prints the new job's id."""
     with connected(url, key) as client:
         _queued(find_job(client, job).retry(idempotency_key=idempotency_key), watch=watch, as_json=as_json)
+
+
+def update(
+    job: JobId, *,
+    name: Annotated[str | None, typer.Option(help="Another name for people; empty for none.")] = None,
+    label: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="A label to add or to replace; repeatable.")
+    ] = None,
+    remove_label: Annotated[
+        list[str] | None, typer.Option(metavar="KEY", help="A label to take away; repeatable.")
+    ] = None,
+    priority: drafting.Priority = None,
+    as_json: Json = False, url: Url = None, key: Key = None,
+) -> None:
+    """Change a job's name, labels or priority."""
+    change = labels(label or []) | dict.fromkeys(remove_label or [])
+    if name is None and priority is None and not change:
+        raise UsageError("give --name, --label, --remove-label or --priority")
+    with connected(url, key) as client:
+        changed = find_job(client, job).update(name=name, labels=change or None, priority=priority)
+    if as_json:
+        print_json(changed)
+    else:
+        tell(f"changed {changed.id}")
 
 
 def _tell_status(after: Job, *, as_json: bool) -> None:
@@ -335,6 +360,7 @@ def _print_job(job: Job) -> None:
         "recipe": escape(", ".join([job.recipe.name, *(f"but {pointer}" for pointer in job.recipe.overrides)]))
         if job.recipe else "",
         "labels": escape(", ".join(f"{key}={value}" for key, value in job.labels.items())),
+        "priority": str(job.priority) if job.priority else "",
         "attempt": str(job.attempt), "workers lost": str(job.losses) if job.losses else "",
         "created": age(job.created_at), "finished": age(job.finished_at) if job.finished_at else "",
         "files": ", ".join(file.role for file in job.files), "can be": ", ".join(map(_done_to, job.allowed_actions)),

@@ -1,7 +1,7 @@
 """One job, as its submitter holds it."""
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from time import monotonic, sleep
@@ -95,6 +95,15 @@ class JobHandle:
     def resume(self) -> Job:
         """Queue the paused job again; it goes on from its checkpoint."""
         return self._ask("resume")
+
+    def update(
+        self, *, name: str | None = None, labels: Mapping[str, str | None] | None = None, priority: int | None = None
+    ) -> Job:
+        """Change what is given. A label of None is removed, others stay as they are; an empty name removes the name."""
+        given = {"name": name, "labels": None if labels is None else dict(labels), "priority": priority}
+        change = {field: None if value == "" else value for field, value in given.items() if value is not None}
+        self.job, self._etag = parsed(Job, self._connection.request("PATCH", self._path, json=change)), None
+        return self.job
 
     def retry(self, *, idempotency_key: str | None = None) -> "JobHandle":
         """A new job of the same spec, once this one has ended.

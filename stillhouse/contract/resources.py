@@ -71,6 +71,7 @@ class Job(Resource):
     retry_of: str | None = Field(default=None, description="The job whose spec this one repeats.")
     name: str | None = None
     labels: dict[str, str] = {}
+    priority: int = Field(default=0, description="Which of the jobs that wait goes first, within fair shares.")
     status: Status | str = Field(union_mode="left_to_right")
     terminal: bool = Field(description="Whether the status is final.")
     keep: Keep | str | None = Field(

@@ -62,6 +62,7 @@ def test_submit_reads_standard_input(service: ScriptedService, run: Run) -> None
         (["distill", "x.safetensors", "--student", "mlp:64", "--data", "."], "there is no teacher file"),
         (["list", "--label", "nonsense"], "KEY=VALUE"),
         (["download", "--format", "pickle"], "--format"),
+        (["update", "last"], "give --name, --label, --remove-label or --priority"),
         (["upload", "no-such-file"], "does not exist"),
         (["frobnicate"], "No such command"),
     ],
@@ -124,6 +125,18 @@ def test_retry_prints_the_id_of_the_new_job(service: ScriptedService, run: Run) 
     assert (result.exit_code, result.stdout) == (0, f"{other}\n")
     assert f"stillhouse watch {other}" in result.stderr
     assert service.seen[-1].headers["idempotency-key"] == "abc"
+
+
+def test_update_sends_what_is_to_be_different(service: ScriptedService, run: Run) -> None:
+    service.on("GET", f"/jobs/{JOB}", job_that("queued"))
+    service.on("PATCH", f"/jobs/{JOB}", job_that("queued", priority=-3))
+    options = ("--label", "team=a", "--label", "note=", "--remove-label", "run", "--priority", "-3")
+    result = run("update", JOB, *options)
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", f"changed {JOB}\n")
+    assert json.loads(run("update", JOB, "--name", "", "--json").stdout)["priority"] == -3
+    assert [json.loads(seen.body) for seen in service.requests("PATCH", f"/jobs/{JOB}")] == [
+        {"labels": {"team": "a", "note": "", "run": None}, "priority": -3}, {"name": None},
+    ]
 
 
 def test_attempts_are_a_table(service: ScriptedService, run: Run) -> None:

@@ -172,6 +172,18 @@ def test_a_retry_is_another_job(service: ScriptedService, client: Client) -> Non
     assert keys[1] not in {"", "abc"}
 
 
+def test_a_job_is_changed(service: ScriptedService, client: Client) -> None:
+    service.on("GET", f"/jobs/{JOB}", as_json(a_job(JOB)))
+    service.on("PATCH", f"/jobs/{JOB}", as_json(a_job(JOB, priority=3)))
+    job = client.job(JOB)
+    assert (job.update(labels={"team": "a", "run": None}, priority=3).priority, job.job.priority) == (3, 3)
+    job.update(name="new", priority=0)
+    job.update(name="")
+    assert [json.loads(seen.body) for seen in service.requests("PATCH", f"/jobs/{JOB}")] == [
+        {"labels": {"team": "a", "run": None}, "priority": 3}, {"name": "new", "priority": 0}, {"name": None},
+    ]
+
+
 def test_attempts_are_read(service: ScriptedService, client: Client) -> None:
     told = {"attempt": 1, "worker": "host:1", "started_at": "2026-01-02T03:04:05Z", "seconds": 2.5, "outcome": "newish"}
     service.on("GET", f"/jobs/{JOB}", as_json(a_job(JOB)))

@@ -2,6 +2,7 @@
 
 import json
 from datetime import datetime
+from typing import Any
 
 import pytest
 import redis
@@ -15,6 +16,10 @@ from stillhouse.contract.report import Interruption
 from stillhouse.contract.status import Request
 from tests.fixtures.reports import small_report
 from tests.fixtures.service import Service
+
+
+def etag_of(service: Service, job_id: str) -> str:
+    return service.client.get(f"/jobs/{job_id}").headers["etag"]
 
 
 def test_a_job_is_paused_and_resumed(either_service: Service) -> None:
@@ -167,6 +172,88 @@ def test_only_the_best_or_nothing_is_kept(service: Service) -> None:
     assert (refused.status_code, refused.json()["code"], refused.json()["param"]) == (422, "invalid_request", "keep")
     cancelled = service.client.post(f"/jobs/{job_id}/cancel", params={"keep": "none"})
     assert (cancelled.json()["status"], cancelled.json()["keep"]) == ("cancelled", None)
+
+
+# Priority, labels and name
+
+
+def patched(service: Service, job_id: str, change: object) -> tuple[int, dict[str, Any]]:
+    response = service.client.patch(f"/jobs/{job_id}", json=change)
+    return response.status_code, response.json()
+
+
+def test_a_job_may_be_submitted_with_a_priority(either_service: Service) -> None:
+    first, urgent = either_service.submitted(), either_service.submitted(priority=10)
+    listed = either_service.client.get("/jobs").json()["data"]
+    assert [(job["id"], job["priority"]) for job in listed] == [(urgent, 10), (first, 0)]
+    assert either_service.client.get(f"/jobs/{first}").json()["queue"]["position"] == 2
+    for wrong in (11, -11, 1.5, "high"):
+        refused = either_service.client.post("/jobs", json=either_service.spec(priority=wrong))
+        assert (refused.status_code, refused.json()["param"]) == (422, "/priority")
+
+
+def test_a_change_is_merged(either_service: Service) -> None:
+    job_id = either_service.submitted(name="old", labels={"team": "a", "run": "1", "a/b": "x"}, priority=2)
+    seen = etag_of(either_service, job_id)
+    change = {"labels": {"run": None, "team": "b", "new": "", "no/such": None}}
+    status, job = patched(either_service, job_id, change)
+    assert (status, job["labels"]) == (200, {"team": "b", "new": "", "a/b": "x"})
+    assert (job["name"], job["priority"], job["status"]) == ("old", 2, "queued")
+    assert etag_of(either_service, job_id) != seen
+    listed = either_service.client.get("/jobs", params={"label": "team:b"}).json()["data"]
+    assert [job["id"] for job in listed] == [job_id]
+    assert patched(either_service, job_id, {})[1] == job
+    _, job = patched(either_service, job_id, {"name": None, "labels": None, "priority": None})
+    assert (job["name"], job["labels"], job["priority"]) == (None, {}, 0)
+    assert job["spec"]["labels"]["team"] == "a", "the spec stays as it was sent"
+
+
+@pytest.mark.parametrize(("change", "param"), [
+    ({"seed": 3}, "/seed"),
+    ({"name": ""}, "/name"),
+    ({"priority": 11}, "/priority"),
+    ({"priority": "high"}, "/priority"),
+    ({"labels": {"no key!": "x"}}, "/labels/no key!"),
+    ({"labels": {"a/b": 1}}, "/labels/a~1b"),
+    ({"labels": {f"key{number}": "x" for number in range(16)}}, "/labels"),
+    ([], "/"),
+])
+def test_a_change_is_checked_as_a_spec_is(service: Service, change: object, param: str) -> None:
+    job_id = service.submitted(labels={"team": "a"})
+    before = service.client.get(f"/jobs/{job_id}").json()
+    status, refused = patched(service, job_id, change)
+    assert (status, refused["code"], refused["param"]) == (422, "invalid_request", param)
+    assert service.client.get(f"/jobs/{job_id}").json() == before
+
+
+def test_all_but_the_priority_of_what_has_ended_is_changed(either_service: Service) -> None:
+    job_id = ended(either_service, "cancelled", priority=3)
+    status, job = patched(either_service, job_id, {"labels": {"kept": "yes"}, "name": "new", "priority": 3})
+    assert (status, job["labels"], job["name"]) == (200, {"kept": "yes"}, "new")
+    status, refused = patched(either_service, job_id, {"name": "newer", "priority": 4})
+    assert (status, refused["code"], refused["allowed_actions"]) == (409, "illegal_action", ["retry"])
+    job = either_service.client.get(f"/jobs/{job_id}").json()
+    assert (job["name"], job["priority"]) == ("new", 3)
+    retried = either_service.client.post(f"/jobs/{job_id}/retry").json()
+    assert (retried["name"], retried["labels"], retried["priority"]) == ("new", {"kept": "yes"}, 3)
+
+
+def test_what_waits_is_moved_and_rung_for(service: Service, broker_url: str) -> None:
+    first, job_id = service.submitted(), service.submitted()
+    with redis.Redis.from_url(redis_url(broker_url)) as broker:
+        broker.delete("cpu")
+        assert patched(service, job_id, {"priority": 1})[1]["queue"]["position"] == 1
+        ring = json.loads(broker.lindex("cpu", 0) or b"{}")
+        broker.delete("cpu")
+    assert job_id in ring["headers"]["argsrepr"]
+    assert [service.claim().job_id, service.claim().job_id] == [job_id, first]
+
+
+def test_another_owners_job_is_not_changed(service: Service) -> None:
+    job_id = service.submitted(name="mine")
+    with service.new_owner("bob") as bob:
+        assert bob.patch(f"/jobs/{job_id}", json={"name": "his"}).status_code == 404
+    assert service.client.get(f"/jobs/{job_id}").json()["name"] == "mine"
 
 
 # Attempts

@@ -49,6 +49,11 @@ def test_several_devices_are_asked_for_only_where_they_are_named(tmp_path: Path)
     assert "devices" not in drafted(tmp_path)
 
 
+def test_a_priority_is_written_into_the_spec_also_when_it_is_0(tmp_path: Path) -> None:
+    assert drafted(tmp_path, priority=0)["priority"] == 0
+    assert "priority" not in drafted(tmp_path)
+
+
 def test_a_recipe_is_written_into_the_spec(tmp_path: Path) -> None:
     assert drafted(tmp_path, recipe="hinton2015")["recipe"] == "hinton2015"
     assert "recipe" not in drafted(tmp_path)
