@@ -26,7 +26,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import InstrumentedAttribute, aliased, defer
 
 from app.artifacts.models import ArtifactRow
-from app.jobs.models import JobAttemptRow, JobEventRow, JobFileRow, JobMetricRow, JobRow
+from app.jobs.models import JobAttemptRow, JobCheckpointRow, JobEventRow, JobFileRow, JobMetricRow, JobRow
 from app.kit.clock import now
 from app.kit.database import storable
 from app.kit.paging import after_cursor
@@ -98,6 +98,20 @@ def files(job_id: str) -> Select[str, ArtifactRow]:
     return select(JobFileRow.role, ArtifactRow).join(ArtifactRow, ArtifactRow.id == JobFileRow.artifact_id).where(
         JobFileRow.job_id == job_id
     ).order_by(JobFileRow.role)
+
+
+def checkpoints(job_id: str) -> Select[JobEventRow, ArtifactRow]:
+    """What the log says of the job's stored checkpoints, oldest first, with their artifacts."""
+    return (
+        select(JobEventRow, ArtifactRow)
+        .join(
+            JobCheckpointRow,
+            and_(JobCheckpointRow.job_id == JobEventRow.job_id, JobCheckpointRow.seq == JobEventRow.seq),
+        )
+        .join(ArtifactRow, ArtifactRow.id == JobCheckpointRow.artifact_id)
+        .where(JobCheckpointRow.job_id == job_id)
+        .order_by(JobEventRow.seq)
+    )
 
 
 def owned_for_change(owner: str, job_id: str, kind: Kind = "job") -> Select[JobRow]:

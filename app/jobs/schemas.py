@@ -1,6 +1,7 @@
 """Jobs as the API tells them."""
 
 import json
+import math
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
@@ -8,11 +9,12 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from app.artifacts.models import ArtifactRow
-from app.jobs.models import JobAttemptRow, JobRow
+from app.jobs.models import JobAttemptRow, JobEventRow, JobRow
+from stillhouse.contract.events import CheckpointSaved
 from stillhouse.contract.failures import Failure
 from stillhouse.contract.recipes import applied
 from stillhouse.contract.report import AppliedRecipe
-from stillhouse.contract.resources import Attempt, AttemptLog, Job, JobFile, Progress, QueuePlace
+from stillhouse.contract.resources import Attempt, AttemptLog, Checkpoint, Job, JobFile, Progress, QueuePlace
 from stillhouse.contract.spec import JobSpec
 from stillhouse.contract.spec.job import MAX_LABELS, JobName, LabelKey, LabelValue, Priority
 from stillhouse.contract.status import LEASED, TERMINAL, actions
@@ -91,6 +93,17 @@ def attempt_resource(row: JobAttemptRow) -> Attempt:
     return Attempt(
         attempt=row.attempt, worker=row.worker, started_at=row.started_at, ended_at=row.ended_at,
         seconds=max(0.0, (until - row.started_at).total_seconds()), outcome=row.outcome, reason=row.reason,
+    )
+
+
+def checkpoint_resource(job: JobRow, row: JobEventRow, artifact: ArtifactRow) -> Checkpoint:
+    """A stored checkpoint, as the log tells of it."""
+    event = CheckpointSaved.model_validate(row.body)
+    return Checkpoint(
+        artifact_id=artifact.id, attempt=row.attempt, phase=event.phase, step=event.step, created_at=row.at,
+        size=artifact.size, sha256=artifact.sha256, is_last=artifact.id == job.checkpoint_artifact_id,
+        metrics={name: value if math.isfinite(value) else None for name, value in event.metrics.items()},
+        evaluated_step=event.evaluated_step, best_step=event.best_step,
     )
 
 

@@ -253,6 +253,11 @@ def attempts_without_logs(session: Session, job_id: str) -> Sequence[JobAttemptR
     return session.scalars(queries.attempts_without_logs(job_id)).all()
 
 
+def checkpoints(session: Session, job_id: str) -> Sequence[tuple[JobEventRow, ArtifactRow]]:
+    """What the log says of the job's stored checkpoints, oldest first, with their artifacts."""
+    return session.execute(queries.checkpoints(job_id)).all()
+
+
 def files(session: Session, job_id: str) -> dict[str, ArtifactRow]:
     """The job's stored results by role."""
     return dict(session.execute(queries.files(job_id)).all())

@@ -3,7 +3,7 @@
 import inspect
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -21,6 +21,7 @@ from stillhouse.cli.output import (
     age,
     answers,
     attempt_table,
+    checkpoint_table,
     coloured,
     duration,
     job_table,
@@ -34,7 +35,7 @@ from stillhouse.cli.output import (
 from stillhouse.cli.shorthand import labels
 from stillhouse.cli.transfers import transfer_bar
 from stillhouse.client import JobHandle
-from stillhouse.contract.resources import Job, ModelFormat
+from stillhouse.contract.resources import Checkpoint, Job, ModelFormat
 from stillhouse.contract.status import Status
 from stillhouse.wording import gain_sentence, interruption_sentence, verdict
 
@@ -257,6 +258,39 @@ def attempts(job: JobId = "last", *, as_json: Json = False, url: Url = None, key
         answers().print(attempt_table(found))
     else:
         tell("no worker has begun this job yet")
+
+
+def checkpoints(
+    job: JobId = "last", *,
+    download: Annotated[
+        bool, typer.Option("--download", help="Fetch the last one, or that of --step. Prints its path.")
+    ] = False,
+    step: Annotated[int | None, typer.Option(min=0, help="With --download: the newest one of this step.")] = None,
+    output: Output = None, as_json: Json = False, url: Url = None, key: Key = None,
+) -> None:
+    """List the checkpoints of a job that has not ended, or fetch one."""
+    if not download and (step is not None or output is not None):
+        raise UsageError("--step and --output go with --download")
+    with connected(url, key) as client:
+        handle = find_job(client, job)
+        found = handle.checkpoints()
+        if download:
+            answers().print(str(_fetch_checkpoint(handle, found, step, output)), soft_wrap=True)
+        elif as_json:
+            print_json(found)
+        elif found:
+            answers().print(checkpoint_table(found))
+        else:
+            tell("no checkpoint is stored of this job")
+
+
+def _fetch_checkpoint(handle: JobHandle, found: Sequence[Checkpoint], step: int | None, output: Path | None) -> Path:
+    chosen = next((one for one in reversed(found) if step in {None, one.step}), None)
+    if chosen is None:
+        at_step = "" if step is None else f" of step {step}"
+        raise UsageError(f"no checkpoint{at_step} is stored of this job")
+    with transfer_bar(people(), "downloaded", output.name if output else f"step {chosen.step}") as progress:
+        return handle.download_checkpoint(output, checkpoint=chosen, progress=progress)
 
 
 def logs(

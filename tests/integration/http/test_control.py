@@ -1,19 +1,23 @@
 """What a user asks of a job that is there, over HTTP."""
 
 import json
+import math
 from datetime import datetime
+from io import BytesIO
 from typing import Any
 
 import pytest
 import redis
 from sqlalchemy import update
 
+from app.artifacts.service import store_file
 from app.doorbell import redis_url
 from app.jobs import life
 from app.jobs.models import JobRow
+from stillhouse.contract.events import CheckpointSaved
 from stillhouse.contract.failures import DivergedError
 from stillhouse.contract.report import Interruption
-from stillhouse.contract.status import Request
+from stillhouse.contract.status import Phase, Request
 from tests.fixtures.reports import small_report
 from tests.fixtures.service import Service
 
@@ -256,7 +260,44 @@ def test_another_owners_job_is_not_changed(service: Service) -> None:
     assert service.client.get(f"/jobs/{job_id}").json()["name"] == "mine"
 
 
-# Attempts
+# Checkpoints and attempts
+
+
+def test_checkpoints_are_told_and_downloaded_until_the_job_ends(either_service: Service) -> None:
+    parts = either_service.parts
+    job_id = either_service.submitted()
+    path = f"/jobs/{job_id}/checkpoints"
+    assert either_service.client.get(path).json() == []
+    claim = either_service.claim()
+    bare = CheckpointSaved(phase=Phase.SOFT_LABELS, step=2, file="c")
+    scored = CheckpointSaved(
+        phase=Phase.DISTILLING, step=7, file="c", metrics={"validation.accuracy": 0.5, "validation.loss": math.nan},
+        evaluated_step=6, best_step=3,
+    )
+    for event, written in ((bare, b"first"), (scored, b"second")):
+        made = store_file(
+            parts.db, parts.stores, BytesIO(written), owner=claim.owner, kind="state", name="c.safetensors",
+            format="checkpoint", job_id=job_id, into="files",
+        )
+        life.save_checkpoint(parts.db, claim, event, made.id, num_kept=2)
+    first, second = either_service.client.get(path).json()
+    assert (first["phase"], first["step"], first["attempt"], first["is_last"]) == ("soft_labels", 2, 1, False)
+    assert (first["metrics"], first["evaluated_step"], first["best_step"]) == ({}, None, None)
+    assert (second["phase"], second["step"], second["size"], second["is_last"]) == ("distilling", 7, 6, True)
+    assert second["metrics"] == {"validation.accuracy": 0.5, "validation.loss": None}
+    assert (second["evaluated_step"], second["best_step"]) == (6, 3)
+    file = f"/artifacts/{second['artifact_id']}/content"
+    whole = either_service.client.get(file)
+    assert (whole.content, whole.headers["etag"]) == (b"second", f'"{second["sha256"]}"')
+    part = either_service.client.get(file, headers={"Range": "bytes=3-"})
+    assert (part.status_code, part.content) == (206, b"ond")
+    refused = either_service.client.delete(f"/artifacts/{second['artifact_id']}")
+    assert (refused.status_code, refused.json()["code"]) == (409, "artifact_in_use")
+    with either_service.new_owner("bob") as bob:
+        assert [bob.get(path).status_code, bob.get(file).status_code] == [404, 404]
+    life.fail(parts.db, claim, DivergedError().as_failure())
+    assert either_service.client.get(path).json() == []
+    assert either_service.client.get(file).status_code == 404
 
 
 def test_attempts_are_read_with_their_times(either_service: Service) -> None:
