@@ -1,7 +1,6 @@
 """Jobs as the API tells them."""
 
 import json
-import math
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
@@ -102,7 +101,7 @@ def checkpoint_resource(job: JobRow, row: JobEventRow, artifact: ArtifactRow) ->
     return Checkpoint(
         artifact_id=artifact.id, attempt=row.attempt, phase=event.phase, step=event.step, created_at=row.at,
         size=artifact.size, sha256=artifact.sha256, is_last=artifact.id == job.checkpoint_artifact_id,
-        metrics={name: value if math.isfinite(value) else None for name, value in event.metrics.items()},
+        metrics=row.body.get("metrics", {}),  # as JSON has it: null where it was not finite
         evaluated_step=event.evaluated_step, best_step=event.best_step,
     )
 
