@@ -106,6 +106,9 @@ class Settings(BaseSettings):
         description="Silence after which a trainer is killed, and its job tried again as one whose trainer died; "
         "0: never.",
     )
+    kept_checkpoints: int = Field(
+        default=3, ge=1, description="Checkpoints kept of a job that has not ended, the newest ones."
+    )
     max_losses: int = Field(default=5, description="Lost workers or trainers after which a job fails.")
     reap_seconds: float = Field(default=10.0, description="Time between two rounds of the reaper.")
     ring_again_seconds: float = Field(default=30.0, description="Age of a ring after which a queued job is rung again.")

@@ -43,7 +43,8 @@ def succeed(attempt: Attempt, finished: Finished) -> Status:
 
 def _keep_checkpoint(attempt: Attempt, event: CheckpointSaved) -> None:
     artifact_id = store(attempt, event.file, kind="state", format="checkpoint", into="files")
-    life.save_checkpoint(attempt.shop.db, attempt.claim, event, artifact_id)
+    num_kept = attempt.shop.settings.kept_checkpoints
+    life.save_checkpoint(attempt.shop.db, attempt.claim, event, artifact_id, num_kept=num_kept)
 
 
 def _store_result(attempt: Attempt, file: ProducedFile) -> str:

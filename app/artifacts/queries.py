@@ -7,7 +7,7 @@ from sqlalchemy import Select, bindparam, exists, or_, select, update
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from app.artifacts.models import ArtifactRow, BlobRow, LooseBlobRow
-from app.jobs.models import JobFileRow, JobInputRow, JobRow
+from app.jobs.models import JobCheckpointRow, JobFileRow, JobInputRow, JobRow
 from app.kit.clock import now
 from app.kit.paging import after_cursor
 from app.soft_labels.models import SoftLabelsRow
@@ -71,15 +71,24 @@ def leftovers(job_id: str) -> Select[str]:
 def unused(artifact_ids: Sequence[str]) -> Select[str]:
     """Those of the artifacts that are no job's result, no job's checkpoint and no shard of soft labels."""
     is_result = exists().where(JobFileRow.artifact_id == ArtifactRow.id)
-    is_checkpoint = exists().where(JobRow.checkpoint_artifact_id == ArtifactRow.id)
+    is_last = exists().where(JobRow.checkpoint_artifact_id == ArtifactRow.id)
+    is_checkpoint = exists().where(JobCheckpointRow.artifact_id == ArtifactRow.id)
     is_shard = exists().where(SoftLabelsRow.artifact_id == ArtifactRow.id)
-    return select(ArtifactRow.id).where(ArtifactRow.id.in_(artifact_ids), ~is_result, ~is_checkpoint, ~is_shard)
-
-
-def checkpoints(job_id: str, *, keep: str) -> Select[str]:
-    """The job's checkpoints but one."""
     return select(ArtifactRow.id).where(
-        ArtifactRow.job_id == job_id, ArtifactRow.kind == "state", ArtifactRow.id != keep
+        ArtifactRow.id.in_(artifact_ids), ~is_result, ~is_last, ~is_checkpoint, ~is_shard
+    )
+
+
+def older_checkpoints(job_id: str, *, num_kept: int) -> Select[str]:
+    """The job's checkpoints but the newest ones."""
+    newest = (
+        select(JobCheckpointRow.artifact_id)
+        .where(JobCheckpointRow.job_id == job_id)
+        .order_by(JobCheckpointRow.seq.desc())
+        .limit(num_kept)
+    )
+    return select(ArtifactRow.id).where(
+        ArtifactRow.job_id == job_id, ArtifactRow.kind == "state", ArtifactRow.id.not_in(newest)
     )
 
 

@@ -226,13 +226,13 @@ def discard_unused(session: Session, artifact_ids: Sequence[str]) -> None:
 
 
 def discard_leftovers(session: Session, job_id: str) -> None:
-    """Drop what an ended job made on its way: its checkpoint, and files that never became results."""
+    """Drop what an ended job made on its way: its checkpoints, and files that never became results."""
     discard(session, session.scalars(queries.leftovers(job_id)).all())
 
 
-def discard_checkpoints(session: Session, job_id: str, *, keep: str) -> None:
-    """Drop all checkpoints of the job but one."""
-    discard(session, session.scalars(queries.checkpoints(job_id, keep=keep)).all())
+def discard_checkpoints(session: Session, job_id: str, *, num_kept: int) -> None:
+    """Drop all checkpoints of the job but the newest ones."""
+    discard(session, session.scalars(queries.older_checkpoints(job_id, num_kept=num_kept)).all())
 
 
 def sweep(db: Database, stores: Stores) -> int:

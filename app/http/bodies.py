@@ -30,12 +30,17 @@ def parsed(model: type[Model], body: bytes) -> Model:
         return model.model_validate_json(body)
     except ValidationError as error:
         fields = [
-            FieldError(pointer="/" + "/".join(map(str, wrong["loc"])), detail=wrong["msg"])
+            FieldError(pointer=_pointer(wrong["loc"]), detail=wrong["msg"])
             for wrong in error.errors(include_url=False)
         ]
         raise InvalidRequestError(
             "; ".join(f"{field.pointer}: {field.detail}" for field in fields), param=fields[0].pointer, errors=fields
         ) from error
+
+
+def _pointer(loc: tuple[int | str, ...]) -> str:
+    """Where pydantic's location points, as a JSON pointer; of a key itself, its own name goes before."""
+    return "/" + "/".join(str(part).replace("~", "~0").replace("/", "~1") for part in loc if part != "[key]")
 
 
 async def read_body(request: Request, limit: int, too_large: Callable[[str], StillhouseError]) -> bytes:

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from app.http.links import add_links
 from app.http.problems import MEDIA_TYPE
+from app.jobs.schemas import JobChange
 from app.keys.schemas import NewKey, Rotation
 from app.webhooks.schemas import NewWebhook, WebhookChange
 from stillhouse.contract.events import RecordedEvent
@@ -40,7 +41,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
     document = get_openapi(title=app.title, version=app.version, description=_DESCRIPTION, routes=app.routes)
     schemas = document["components"]["schemas"]
     models: tuple[type[BaseModel], ...] = (
-        JobSpec, NewKey, NewWebhook, Problem, RecordedEvent, Rotation, WebhookChange, WebhookMessage,
+        JobChange, JobSpec, NewKey, NewWebhook, Problem, RecordedEvent, Rotation, WebhookChange, WebhookMessage,
     )
     for model in models:
         schema = model.model_json_schema(ref_template=_REF, mode="validation")

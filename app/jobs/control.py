@@ -3,13 +3,15 @@
 import json
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 
 from app.http.access import SubmitterOf
+from app.http.bodies import parsed, read_body
 from app.http.parts import PartsOf
 from app.http.problems import declared
 from app.jobs import service
 from app.jobs.reading import full_resource
+from app.jobs.schemas import JobChange
 from app.jobs.spec_reading import read_spec
 from app.jobs.submission import SPEC_FAILURES, IdempotencyKeyOf, admit, enqueue, once
 from app.queue import ring
@@ -31,6 +33,31 @@ KeepOf = Annotated[Literal["best", "none"], Query(
     "a report that says where training stopped; without, when there was nothing to keep yet.",
 )]
 _FAILURES = declared(UnauthenticatedError, NotFoundError, IllegalActionError)
+# With room for every label at its longest, escaped.
+_MAX_CHANGE = 256 * 1024
+_CHANGE_SCHEMA = {"schema": {"$ref": "#/components/schemas/JobChange"}}
+_CHANGE_BODY: dict[str, Any] = {"requestBody": {
+    "required": True,
+    "content": {"application/merge-patch+json": _CHANGE_SCHEMA, "application/json": _CHANGE_SCHEMA},
+}}
+
+
+async def _change(request: Request) -> JobChange:
+    return parsed(JobChange, await read_body(request, _MAX_CHANGE, InvalidRequestError))
+
+
+@router.patch(
+    "/jobs/{job_id}", openapi_extra=_CHANGE_BODY,
+    responses=declared(UnauthenticatedError, NotFoundError, IllegalActionError, InvalidRequestError),
+)
+def change(caller: SubmitterOf, parts: PartsOf, job_id: str, wanted: Annotated[JobChange, Depends(_change)]) -> Job:
+    """Change name, labels or priority of a job, by a merge patch (RFC 7396). Its priority only until it has ended."""
+    with parts.db.writing() as session:
+        row = service.change(session, caller.owner, job_id, wanted)
+        job = full_resource(parts, session, row)
+    if row.status is Status.QUEUED and "priority" in wanted.model_fields_set:
+        ring(parts.settings.broker_url, row.queue, job_id)
+    return job
 
 
 @router.post(

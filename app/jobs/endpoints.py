@@ -20,7 +20,7 @@ from app.http.seats import SeatedResponse
 from app.jobs import service
 from app.jobs.models import JobRow
 from app.jobs.reading import standing_otherwise
-from app.jobs.schemas import attempt_log, attempt_resource, job_resource
+from app.jobs.schemas import attempt_log, attempt_resource, checkpoint_resource, job_resource
 from app.jobs.spec_reading import read_spec
 from app.jobs.submission import SPEC_BODY, SPEC_FAILURES, IdempotencyKeyOf, SpecBodyOf, admit, enqueue, once
 from stillhouse.contract.events import RecordedEvent
@@ -36,7 +36,7 @@ from stillhouse.contract.failures import (
     UnauthenticatedError,
 )
 from stillhouse.contract.report import Report
-from stillhouse.contract.resources import Attempt, AttemptLog, Job, MetricSeries, ModelFormat, Page
+from stillhouse.contract.resources import Attempt, AttemptLog, Checkpoint, Job, MetricSeries, ModelFormat, Page
 from stillhouse.contract.status import TERMINAL, Status
 
 router = APIRouter(tags=["jobs"])
@@ -170,6 +170,14 @@ def attempts(caller: ReaderOf, parts: PartsOf, job_id: str) -> list[Attempt]:
     with parts.db.reading() as session:
         service.find(session, caller.owner, job_id)
         return [attempt_resource(row) for row in service.attempts_without_logs(session, job_id)]
+
+
+@router.get("/jobs/{job_id}/checkpoints", responses=declared(UnauthenticatedError, NotFoundError))
+def checkpoints(caller: ReaderOf, parts: PartsOf, job_id: str) -> list[Checkpoint]:
+    """Read which checkpoints are stored of a job, oldest first; none after its end. Each is an artifact."""
+    with parts.db.reading() as session:
+        job = service.find(session, caller.owner, job_id)
+        return [checkpoint_resource(job, row, artifact) for row, artifact in service.checkpoints(session, job_id)]
 
 
 @router.get("/jobs/{job_id}/logs", responses=declared(UnauthenticatedError, NotFoundError))

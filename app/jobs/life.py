@@ -18,7 +18,15 @@ from sqlalchemy.orm import Session
 
 from app.artifacts.service import discard_checkpoints, discard_leftovers, discard_unused
 from app.jobs import log, queries
-from app.jobs.models import JobAttemptRow, JobEventRow, JobFileRow, JobInputRow, JobMetricRow, JobRow
+from app.jobs.models import (
+    JobAttemptRow,
+    JobCheckpointRow,
+    JobEventRow,
+    JobFileRow,
+    JobInputRow,
+    JobMetricRow,
+    JobRow,
+)
 from app.kit.clock import now
 from app.kit.database import Database, insert_into
 from app.quotas.service import may_run
@@ -153,14 +161,17 @@ def save_log(db: Database, claim: Claim, text: str, *, truncated: bool) -> None:
         )
 
 
-def save_checkpoint(db: Database, claim: Claim, event: CheckpointSaved, artifact_id: str) -> None:
-    """Resume from this artifact from now on, record the event, and drop the checkpoint before.
+def save_checkpoint(
+    db: Database, claim: Claim, event: CheckpointSaved, artifact_id: str, *, num_kept: int = 1
+) -> None:
+    """Resume from this artifact from now on, record the event, and drop all but so many of the newest checkpoints.
 
     Raises FencedError; the artifact is dropped then.
     """
     with _writing_or_discarding(db, [artifact_id]) as session:
-        _record(session, claim, [event], {"checkpoint_artifact_id": artifact_id})
-        discard_checkpoints(session, claim.job_id, keep=artifact_id)
+        seq = _record(session, claim, [event], {"checkpoint_artifact_id": artifact_id})
+        session.execute(insert(JobCheckpointRow).values(job_id=claim.job_id, seq=seq, artifact_id=artifact_id))
+        discard_checkpoints(session, claim.job_id, num_kept=num_kept)
 
 
 def lend(db: Database, claim: Claim, keys: Sequence[str], num_to_make: int) -> Lending:

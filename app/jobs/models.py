@@ -111,6 +111,16 @@ class JobFileRow(Base):
     artifact_id: Mapped[str] = mapped_column(ForeignKey("artifacts.id", ondelete="CASCADE"), index=True)
 
 
+class JobCheckpointRow(Base):
+    """A checkpoint that is stored, by its line in the job's log. The last one is what the job resumes from."""
+
+    __tablename__ = "job_checkpoints"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    seq: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    artifact_id: Mapped[str] = mapped_column(ForeignKey("artifacts.id", ondelete="CASCADE"), index=True)
+
+
 class JobEventRow(Base):
     """One line of the job's log."""
 

@@ -28,7 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import InstrumentedAttribute, aliased, defer
 
 from app.artifacts.models import ArtifactRow
-from app.jobs.models import JobAttemptRow, JobEventRow, JobFileRow, JobMetricRow, JobRow
+from app.jobs.models import JobAttemptRow, JobCheckpointRow, JobEventRow, JobFileRow, JobMetricRow, JobRow
 from app.kit.clock import now
 from app.kit.database import storable, table
 from app.kit.paging import after_cursor
@@ -72,7 +72,7 @@ def held_inputs() -> Select[str]:
 
 @cache
 def one() -> Select[JobRow]:
-    """The job (or the plan) `id`, if it is the `owner`'s and of this `kind`. Built once: it is asked with every look."""
+    """The job (or the plan) `id`, if it is the `owner`'s and of this `kind`. Built once, as every look asks it."""
     return select(JobRow).where(
         JobRow.id == _asked(JobRow.id), JobRow.owner == _asked(JobRow.owner), JobRow.kind == _asked(JobRow.kind)
     )
@@ -136,6 +136,20 @@ def files() -> Select[str, ArtifactRow]:
     ).order_by(JobFileRow.role)
 
 
+def checkpoints(job_id: str) -> Select[JobEventRow, ArtifactRow]:
+    """What the log says of the job's stored checkpoints, oldest first, with their artifacts."""
+    return (
+        select(JobEventRow, ArtifactRow)
+        .join(
+            JobCheckpointRow,
+            and_(JobCheckpointRow.job_id == JobEventRow.job_id, JobCheckpointRow.seq == JobEventRow.seq),
+        )
+        .join(ArtifactRow, ArtifactRow.id == JobCheckpointRow.artifact_id)
+        .where(JobCheckpointRow.job_id == job_id)
+        .order_by(JobEventRow.seq)
+    )
+
+
 def owned_for_change(owner: str, job_id: str, kind: Kind = "job") -> Select[JobRow]:
     """The job (or the plan), if it is the owner's, locked."""
     return (
@@ -175,7 +189,7 @@ def _may_run(running: Subquery, max_running: int | BindParameter[int]) -> Column
 
 
 def _best_queued(queues: Iterable[str], max_running: int) -> Select[JobRow]:
-    """The queued job that is to run next: priority, then the owner with the fewest running jobs, then age.
+    """The queued job that is to run next: the owner with the fewest running jobs, then priority, then age.
 
     Owners that have as many jobs running as they may are passed over.
     """
@@ -187,7 +201,7 @@ def _best_queued(queues: Iterable[str], max_running: int) -> Select[JobRow]:
             JobRow.status == Status.QUEUED, JobRow.queue.in_(list(queues)), _IS_READABLE, _may_run(running, max_running)
         )
         .order_by(
-            JobRow.priority.desc(), func.coalesce(running.c.num_running, 0), JobRow.created_at, JobRow.id,
+            func.coalesce(running.c.num_running, 0), JobRow.priority.desc(), JobRow.created_at, JobRow.id,
         )
         .limit(1)
     )
@@ -227,20 +241,17 @@ def queued_before() -> Select[int]:
     at a queued job, and to build it takes longer than to run it.
     """
     running = _running_by_owner()
-    owner, priority = _asked(JobRow.owner), _asked(JobRow.priority)
+    owner = _asked(JobRow.owner)
     own = select(func.count()).where(
         JobRow.status.in_(LEASED), JobRow.owner == owner, JobRow.kind == _asked(JobRow.kind)
     ).scalar_subquery()
-    place = tuple_(func.coalesce(running.c.num_running, 0), JobRow.created_at, JobRow.id)
-    earlier = or_(
-        JobRow.priority > priority,
-        and_(JobRow.priority == priority, place < tuple_(own, _asked(JobRow.created_at), _asked(JobRow.id))),
-    )
+    place = tuple_(func.coalesce(running.c.num_running, 0), -JobRow.priority, JobRow.created_at, JobRow.id)
+    its_place = tuple_(own, -_asked(JobRow.priority), _asked(JobRow.created_at), _asked(JobRow.id))
     counted = (
         select(JobRow.id)
         .outerjoin(running, and_(running.c.owner == JobRow.owner, running.c.kind == JobRow.kind))
         .where(
-            JobRow.status == Status.QUEUED, JobRow.queue == _asked(JobRow.queue), earlier,
+            JobRow.status == Status.QUEUED, JobRow.queue == _asked(JobRow.queue), place < its_place,
             or_(JobRow.owner == owner, _may_run(running, _asked(JobRow.max_running))),
         )
         .limit(MOST_COUNTED)

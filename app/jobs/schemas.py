@@ -4,17 +4,35 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from typing import Annotated
 
-from pydantic import ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from app.artifacts.models import ArtifactRow
-from app.jobs.models import JobAttemptRow, JobRow
+from app.jobs.models import JobAttemptRow, JobEventRow, JobRow
+from stillhouse.contract.events import CheckpointSaved
 from stillhouse.contract.failures import Failure
 from stillhouse.contract.recipes import applied
 from stillhouse.contract.report import AppliedRecipe
-from stillhouse.contract.resources import Attempt, AttemptLog, Job, JobFile, Progress, QueuePlace
+from stillhouse.contract.resources import Attempt, AttemptLog, Checkpoint, Job, JobFile, Progress, QueuePlace
 from stillhouse.contract.spec import JobSpec
+from stillhouse.contract.spec.job import MAX_LABELS, JobName, LabelKey, LabelValue, Priority
 from stillhouse.contract.status import LEASED, TERMINAL, actions
+
+
+class JobChange(BaseModel):
+    """A merge patch (RFC 7396) of a job: what is left out stays, and null removes."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    name: JobName | None = Field(default=None, description="A name for people.")
+    labels: dict[LabelKey, LabelValue | None] | None = Field(
+        default=None, max_length=2 * MAX_LABELS,
+        description="Labels to add or to replace; null removes one. Others stay. Null in place of all removes all.",
+    )
+    priority: Annotated[Priority | None, AfterValidator(lambda value: value or 0)] = Field(
+        default=None, description="Only of a job that has not ended. Null is 0.",
+    )
 
 
 def job_resource(
@@ -23,7 +41,7 @@ def job_resource(
 ) -> Job:
     """The job for its owner. `files`, `place` and `recipe` are left out of lists."""
     return Job(
-        id=row.id, retry_of=row.retry_of, name=row.name, labels=row.labels,
+        id=row.id, retry_of=row.retry_of, name=row.name, labels=row.labels, priority=row.priority,
         status=row.status, terminal=row.status in TERMINAL, keep=row.keep,
         phase=row.phase, stalled=_is_stalled(row, stalled_seconds), attempt=row.attempt, losses=row.losses,
         queue=place, progress=_progress(row),
@@ -81,6 +99,17 @@ def attempt_resource(row: JobAttemptRow) -> Attempt:
     return Attempt(
         attempt=row.attempt, worker=row.worker, started_at=row.started_at, ended_at=row.ended_at,
         seconds=max(0.0, (until - row.started_at).total_seconds()), outcome=row.outcome, reason=row.reason,
+    )
+
+
+def checkpoint_resource(job: JobRow, row: JobEventRow, artifact: ArtifactRow) -> Checkpoint:
+    """A stored checkpoint, as the log tells of it."""
+    event = CheckpointSaved.model_validate(row.body)
+    return Checkpoint(
+        artifact_id=artifact.id, attempt=row.attempt, phase=event.phase, step=event.step, created_at=row.at,
+        size=artifact.size, sha256=artifact.sha256, is_last=artifact.id == job.checkpoint_artifact_id,
+        metrics=row.body.get("metrics", {}),  # as JSON has it: null where it was not finite
+        evaluated_step=event.evaluated_step, best_step=event.best_step,
     )
 
 

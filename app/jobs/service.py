@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import insert
+from sqlalchemy import insert, update
 from sqlalchemy.orm import Session
 
 from app.artifacts.models import ArtifactRow
 from app.jobs import log, queries
 from app.jobs.models import JobAttemptRow, JobEventRow, JobInputRow, JobRow
+from app.jobs.schemas import JobChange
 from app.kit import logs
 from app.kit.clock import now
 from app.kit.database import table
@@ -18,9 +19,15 @@ from app.kit.paging import Slice, cut
 from app.quotas import service as quotas
 from app.quotas.queries import num_running as num_running_of
 from stillhouse.contract.events import Noted, StatusChanged
-from stillhouse.contract.failures import IllegalActionError, NotFoundError, UnknownArtifactError
+from stillhouse.contract.failures import (
+    IllegalActionError,
+    InvalidRequestError,
+    NotFoundError,
+    UnknownArtifactError,
+)
 from stillhouse.contract.resources import MetricSeries, QueuePlace
 from stillhouse.contract.spec import JobSpec
+from stillhouse.contract.spec.job import MAX_LABELS
 from stillhouse.contract.status import HEEDED, LEASED, TERMINAL, Action, Keep, Kind, Status, actions
 
 _CANCELLED = "cancelled by the user"
@@ -34,8 +41,8 @@ def submit(
     """Add a queued job (or plan) and the first line of its log. `raw` is the spec as it was sent.
 
     `max_running` is the limit of running jobs that its key has in place of the service's. One that retries another is
-    called and labelled as that one is. The id of the request travels with the job, to the lines of its workers and
-    trainers.
+    called, labelled and ranked as that one is. The id of the request travels with the job, to the lines of its workers
+    and trainers.
 
     Ring after the commit: the row counts as rung already. Raises UnknownArtifactError.
     """
@@ -43,7 +50,7 @@ def submit(
     row: JobRow = session.scalars(queries.insertion(), {
         "id": new_id(kind), "kind": kind, "owner": owner, "spec": raw, "spec_version": spec.version, "queue": queue,
         "name": retried.name if retried else spec.name, "labels": retried.labels if retried else spec.labels,
-        "priority": retried.priority if retried else 0, "retry_of": retried.id if retried else None,
+        "priority": _priority(spec, kind, retried), "retry_of": retried.id if retried else None,
         "num_devices": spec.devices if kind == "job" else 1,  # preflight alone runs in one process
         "max_running": max_running,
     }).one()
@@ -54,6 +61,12 @@ def submit(
     first = StatusChanged(status=Status.QUEUED, reason=reason, request_id=logs.request_id())
     log.append(session, row, row.created_at, [first])
     return row
+
+
+def _priority(spec: JobSpec, kind: Kind, retried: JobRow | None) -> int:
+    if kind == "plan":  # somebody waits for each of them
+        return 0
+    return retried.priority if retried else spec.priority
 
 
 def _hold_inputs(session: Session, owner: str, spec: JobSpec) -> set[str]:
@@ -125,6 +138,38 @@ def _noted(reason: str) -> Noted:
     return Noted(code="cancelled", message=f"The job: {reason}.")
 
 
+def change(session: Session, owner: str, job_id: str, wanted: JobChange) -> JobRow:
+    """Give the job another name, labels or priority; what is not given stays.
+
+    Raises NotFoundError, InvalidRequestError when it would have too many labels, or IllegalActionError for another
+    priority of a job that has ended.
+    """
+    row = _locked(session, owner, job_id)
+    if wanted.priority != row.priority and "priority" in wanted.model_fields_set and row.status in TERMINAL:
+        raise IllegalActionError(
+            f"The job has {row.status} already; its priority cannot be changed.",
+            allowed=actions(row.status, row.kind, row.keep),
+        )
+    columns = wanted.model_dump(exclude_unset=True, exclude={"labels"})
+    if "labels" in wanted.model_fields_set:
+        columns["labels"] = _merged(row.labels, wanted.labels)
+    if columns:
+        session.execute(update(JobRow).where(JobRow.id == row.id).values(columns))
+        session.refresh(row)
+    return row
+
+
+def _merged(labels: Mapping[str, str], change: Mapping[str, str | None] | None) -> dict[str, str]:
+    """The labels after a merge patch: null removes one, or all."""
+    both = {**labels, **change} if change is not None else {}
+    merged = {key: value for key, value in both.items() if value is not None}
+    if len(merged) > MAX_LABELS:
+        raise InvalidRequestError(
+            f"The job would have {len(merged)} labels, of which there may be {MAX_LABELS}.", param="/labels"
+        )
+    return merged
+
+
 def pause(session: Session, owner: str, job_id: str) -> JobRow:
     """Take a job that waits out of the queue; ask the worker of one that runs for a checkpoint and its slot.
 
@@ -159,10 +204,15 @@ def to_retry(session: Session, owner: str, job_id: str) -> JobRow:
 
 def _row_to(session: Session, owner: str, job_id: str, action: Action, kind: Kind = "job") -> JobRow:
     """The owner's job (or plan), locked, when it may be asked for this, or was already."""
+    row = _locked(session, owner, job_id, kind)
+    _refuse_unless_allowed(row, action)
+    return row
+
+
+def _locked(session: Session, owner: str, job_id: str, kind: Kind = "job") -> JobRow:
     row = session.scalars(queries.owned_for_change(owner, job_id, kind)).one_or_none()
     if row is None:
         raise NotFoundError
-    _refuse_unless_allowed(row, action)
     return row
 
 
@@ -195,6 +245,11 @@ def attempts(session: Session, job_id: str) -> Sequence[JobAttemptRow]:
 def attempts_without_logs(session: Session, job_id: str) -> Sequence[JobAttemptRow]:
     """The job's attempts, oldest first."""
     return session.scalars(queries.attempts_without_logs(job_id)).all()
+
+
+def checkpoints(session: Session, job_id: str) -> Sequence[tuple[JobEventRow, ArtifactRow]]:
+    """What the log says of the job's stored checkpoints, oldest first, with their artifacts."""
+    return session.execute(queries.checkpoints(job_id)).all()
 
 
 def files(session: Session, job_id: str) -> dict[str, ArtifactRow]:

@@ -20,6 +20,7 @@ from stillhouse.contract.spec.term import TaskKind, TemperatureTerm
 
 Name = Annotated[str | None, typer.Option(help="A name for people.")]
 Label = Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="A label to find the job by; repeatable.")]
+Priority = Annotated[int | None, typer.Option(min=-10, max=10, help="Which of the jobs that wait goes first.")]
 Student = Annotated[
     str, typer.Option(help="mlp:64, cnn:16-32, resnet:20, timm:resnet18, pruned:0.5, or JSON as in a job spec.")
 ]
@@ -73,6 +74,7 @@ def draft(
     label: list[str] | None = None, task: TaskKind | None = None, recipe: RecipeName | None = None,
     epochs: int | None = None, temperature: float | None = None, seed: int | None = None, no_control: bool = False,
     device: str | None = None, devices: int | None = None, max_runtime: float | None = None,
+    priority: int | None = None,
 ) -> Draft:
     """Check what can be checked before anything is sent; UsageError says what to write instead."""
     if not is_artifact_id(teacher) and not Path(teacher).is_file():
@@ -86,7 +88,7 @@ def draft(
         "training": {"epochs": epochs} if epochs else None,
         "objective": _objective(temperature, task or "classification", recipe, found),
         "seed": seed, "control": False if no_control else None, "device": device,
-        "devices": devices, "max_runtime": max_runtime,
+        "devices": devices, "max_runtime": max_runtime, "priority": priority,
     }
     return Draft(
         teacher, architecture(teacher_architecture) if teacher_architecture else None, found,

@@ -3,7 +3,7 @@
 import inspect
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -21,6 +21,7 @@ from stillhouse.cli.output import (
     age,
     answers,
     attempt_table,
+    checkpoint_table,
     coloured,
     duration,
     job_table,
@@ -34,7 +35,7 @@ from stillhouse.cli.output import (
 from stillhouse.cli.shorthand import labels
 from stillhouse.cli.transfers import transfer_bar
 from stillhouse.client import JobHandle
-from stillhouse.contract.resources import Job, ModelFormat
+from stillhouse.contract.resources import Checkpoint, Job, ModelFormat
 from stillhouse.contract.status import Status
 from stillhouse.wording import gain_sentence, interruption_sentence, verdict
 
@@ -66,6 +67,7 @@ def submit(
     device: drafting.Device = None,
     devices: drafting.Devices = None,
     max_runtime: drafting.MaxRuntime = None,
+    priority: drafting.Priority = None,
     idempotency_key: Annotated[str | None, typer.Option(help="The same key gives the same job, not another.")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Watch the job until it ends.")] = False,
     as_json: Json = False,
@@ -85,7 +87,7 @@ def submit(
             spec = drafting.draft(
                 teacher=teacher, student=student, data=data, teacher_architecture=teacher_architecture, name=name,
                 label=label, task=task, recipe=recipe, epochs=epochs, temperature=temperature, seed=seed,
-                no_control=no_control, device=device, devices=devices, max_runtime=max_runtime,
+                no_control=no_control, device=device, devices=devices, max_runtime=max_runtime, priority=priority,
             ).uploaded(client)
         _queued(client.submit(spec, idempotency_key=idempotency_key), watch=watch, as_json=as_json)
 
@@ -190,6 +192,30 @@ def retry(
         _queued(find_job(client, job).retry(idempotency_key=idempotency_key), watch=watch, as_json=as_json)
 
 
+def update(
+    job: JobId, *,
+    name: Annotated[str | None, typer.Option(help="Another name for people; empty for none.")] = None,
+    label: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="A label to add or to replace; repeatable.")
+    ] = None,
+    remove_label: Annotated[
+        list[str] | None, typer.Option(metavar="KEY", help="A label to take away; repeatable.")
+    ] = None,
+    priority: drafting.Priority = None,
+    as_json: Json = False, url: Url = None, key: Key = None,
+) -> None:
+    """Change a job's name, labels or priority."""
+    change = labels(label or []) | dict.fromkeys(remove_label or [])
+    if name is None and priority is None and not change:
+        raise UsageError("give --name, --label, --remove-label or --priority")
+    with connected(url, key) as client:
+        changed = find_job(client, job).update(name=name, labels=change or None, priority=priority)
+    if as_json:
+        print_json(changed)
+    else:
+        tell(f"changed {changed.id}")
+
+
 def _tell_status(after: Job, *, as_json: bool) -> None:
     if as_json:
         print_json(after)
@@ -233,6 +259,39 @@ def attempts(job: JobId = "last", *, as_json: Json = False, url: Url = None, key
         answers().print(attempt_table(found))
     else:
         tell("no worker has begun this job yet")
+
+
+def checkpoints(
+    job: JobId = "last", *,
+    download: Annotated[
+        bool, typer.Option("--download", help="Fetch the last one, or that of --step. Prints its path.")
+    ] = False,
+    step: Annotated[int | None, typer.Option(min=0, help="With --download: the newest one of this step.")] = None,
+    output: Output = None, as_json: Json = False, url: Url = None, key: Key = None,
+) -> None:
+    """List the checkpoints of a job that has not ended, or fetch one."""
+    if not download and (step is not None or output is not None):
+        raise UsageError("--step and --output go with --download")
+    with connected(url, key) as client:
+        handle = find_job(client, job)
+        found = handle.checkpoints()
+        if download:
+            answers().print(str(_fetch_checkpoint(handle, found, step, output)), soft_wrap=True)
+        elif as_json:
+            print_json(found)
+        elif found:
+            answers().print(checkpoint_table(found))
+        else:
+            tell("no checkpoint is stored of this job")
+
+
+def _fetch_checkpoint(handle: JobHandle, found: Sequence[Checkpoint], step: int | None, output: Path | None) -> Path:
+    chosen = next((one for one in reversed(found) if step in {None, one.step}), None)
+    if chosen is None:
+        at_step = "" if step is None else f" of step {step}"
+        raise UsageError(f"no checkpoint{at_step} is stored of this job")
+    with transfer_bar(people(), "downloaded", output.name if output else f"step {chosen.step}") as progress:
+        return handle.download_checkpoint(output, checkpoint=chosen, progress=progress)
 
 
 def logs(
@@ -336,6 +395,7 @@ def _print_job(job: Job) -> None:
         "recipe": escape(", ".join([job.recipe.name, *(f"but {pointer}" for pointer in job.recipe.overrides)]))
         if job.recipe else "",
         "labels": escape(", ".join(f"{key}={value}" for key, value in job.labels.items())),
+        "priority": str(job.priority) if job.priority else "",
         "attempt": str(job.attempt), "workers lost": str(job.losses) if job.losses else "",
         "created": age(job.created_at), "finished": age(job.finished_at) if job.finished_at else "",
         "files": ", ".join(file.role for file in job.files), "can be": ", ".join(map(_done_to, job.allowed_actions)),

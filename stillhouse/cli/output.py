@@ -13,7 +13,7 @@ from rich.table import Table
 
 from stillhouse import wording
 from stillhouse.contract.report import Report, Subject
-from stillhouse.contract.resources import Attempt, Job
+from stillhouse.contract.resources import Attempt, Checkpoint, Job
 
 # A pipe has no width; ids must not be cut for it.
 _PIPE_WIDTH = 200
@@ -110,6 +110,22 @@ def attempt_table(attempts: Iterable[Attempt]) -> Table:
         table.add_row(
             str(attempt.attempt), outcome, age(attempt.started_at), wording.seconds(attempt.seconds),
             escape(attempt.worker), escape(attempt.reason or wording.MISSING),
+        )
+    return table
+
+
+def checkpoint_table(checkpoints: Iterable[Checkpoint]) -> Table:
+    """Checkpoints, one a line."""
+    table = plain_table("STEP", "PHASE", "WRITTEN", "SIZE", "ATTEMPT", "BEST", "SCORES", "CHECKPOINT")
+    for one in checkpoints:
+        scores = ", ".join(
+            f"{name.removeprefix('validation.')} {'not finite' if value is None else f'{value:.4g}'}"
+            for name, value in sorted(one.metrics.items())
+        )
+        table.add_row(
+            str(one.step), escape(str(one.phase)), age(one.created_at), wording.size(one.size), str(one.attempt),
+            wording.MISSING if one.best_step is None else str(one.best_step), escape(scores or wording.MISSING),
+            one.artifact_id + " (last)" * one.is_last,
         )
     return table
 

@@ -1,18 +1,19 @@
 """One job, as its submitter holds it."""
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from time import monotonic, sleep
 
 from stillhouse.client.connection import PATIENCE, Connection, Params, parsed
+from stillhouse.client.errors import StillhouseClientError
 from stillhouse.client.progress import ProgressCallback
 from stillhouse.client.transfer import download
 from stillhouse.client.watch import watch
 from stillhouse.contract.events import RecordedEvent
 from stillhouse.contract.report import Report
-from stillhouse.contract.resources import Attempt, AttemptLog, Job, MetricSeries, ModelFormat
+from stillhouse.contract.resources import Attempt, AttemptLog, Checkpoint, Job, MetricSeries, ModelFormat
 from stillhouse.contract.status import Keep
 
 _SUFFIXES = {"zip": ".zip", "safetensors": ".safetensors", "onnx": ".onnx"}
@@ -96,6 +97,15 @@ class JobHandle:
         """Queue the paused job again; it goes on from its checkpoint."""
         return self._ask("resume")
 
+    def update(
+        self, *, name: str | None = None, labels: Mapping[str, str | None] | None = None, priority: int | None = None
+    ) -> Job:
+        """Change what is given. A label of None is removed, others stay as they are; an empty name removes the name."""
+        given = {"name": name, "labels": None if labels is None else dict(labels), "priority": priority}
+        change = {field: None if value == "" else value for field, value in given.items() if value is not None}
+        self.job, self._etag = parsed(Job, self._connection.request("PATCH", self._path, json=change)), None
+        return self.job
+
     def retry(self, *, idempotency_key: str | None = None) -> "JobHandle":
         """A new job of the same spec, once this one has ended.
 
@@ -122,6 +132,28 @@ class JobHandle:
         if target.is_dir():
             target /= f"{self.id}{_SUFFIXES[format]}"
         return download(self._connection, f"{self._path}/model", target, params={"format": format}, progress=progress)
+
+    def checkpoints(self) -> Sequence[Checkpoint]:
+        """The checkpoints that are stored, oldest first; none once the job has ended."""
+        return self._connection.read_list(Checkpoint, f"{self._path}/checkpoints")
+
+    def download_checkpoint(
+        self, path: str | Path | None = None, *, checkpoint: Checkpoint | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> Path:
+        """Fetch a checkpoint, the last one when left out, to `path` (a file or a folder, as for `download`).
+
+        Raises StillhouseClientError when there is none.
+        """
+        chosen = checkpoint or next(reversed(self.checkpoints()), None)
+        if chosen is None:
+            raise StillhouseClientError(f"there is no checkpoint of {self.id}, which is {self.status}")
+        target = Path(path) if path is not None else Path()
+        if target.is_dir():
+            target /= f"{self.id}-{chosen.phase}-{chosen.step}.safetensors"
+        return download(
+            self._connection, f"/artifacts/{chosen.artifact_id}/content", target, progress=progress
+        )
 
     def report(self) -> Report:
         """What the compressed model kept, and how that was measured."""

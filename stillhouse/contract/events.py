@@ -88,6 +88,13 @@ class CheckpointSaved(_Event):
     phase: Phase
     step: StepCount
     file: ScratchPath
+    metrics: dict[MetricName, MetricValue] = Field(
+        default={}, max_length=128, description="What the last evaluation before it said of the model in training."
+    )
+    evaluated_step: StepCount | None = Field(default=None, description="Step of that evaluation.")
+    best_step: StepCount | None = Field(
+        default=None, description="Step of the best evaluation so far, whose weights the checkpoint holds as well."
+    )
 
 
 class SoftLabelsSaved(_Event):

@@ -71,6 +71,7 @@ class Job(Resource):
     retry_of: str | None = Field(default=None, description="The job whose spec this one repeats.")
     name: str | None = None
     labels: dict[str, str] = {}
+    priority: int = Field(default=0, description="Which of the jobs that wait goes first, within fair shares.")
     status: Status | str = Field(union_mode="left_to_right")
     terminal: bool = Field(description="Whether the status is final.")
     keep: Keep | str | None = Field(
@@ -212,6 +213,26 @@ class Attempt(Resource):
         "`lost` (worker or trainer died). Null while it goes on.",
     )
     reason: str | None = Field(default=None, description="Why it ended, in a few words; of `failed`, the error's code.")
+
+
+class Checkpoint(Resource):
+    """A stored checkpoint of a job, as GET /jobs/{id}/checkpoints tells it."""
+
+    artifact_id: str = Field(description="Its bytes are at /artifacts/{artifact_id}/content.")
+    attempt: int = Field(description="The attempt that wrote it.")
+    phase: Phase | str = Field(union_mode="left_to_right", description="What was under way.")
+    step: int = Field(description="Steps of that phase that were done.")
+    created_at: datetime
+    size: int = Field(description="In bytes.")
+    sha256: str
+    is_last: bool = Field(description="Whether the job goes on from it.")
+    metrics: dict[str, float | None] = Field(
+        default={}, description="What the last evaluation before it said of the model in training."
+    )
+    evaluated_step: int | None = Field(default=None, description="Step of that evaluation.")
+    best_step: int | None = Field(
+        default=None, description="Step of the best evaluation so far, whose weights it holds as well."
+    )
 
 
 class AttemptLog(Resource):

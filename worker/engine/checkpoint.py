@@ -94,7 +94,12 @@ class Keeper:
         if self._ranks.is_first:
             self._write(*dumped)
         self._saved = time.monotonic()
-        return CheckpointSaved(phase=phase, step=step, file=FILE)
+        state = self.trainings.get(phase)
+        told = {} if state is None else {
+            "metrics": state.last_scores(), "evaluated_step": state.evaluated_step or None,
+            "best_step": state.selected_step,
+        }
+        return CheckpointSaved(phase=phase, step=step, file=FILE, **told)
 
     def _dump(self) -> tuple[Facts, Tensors]:
         facts: Facts = {

@@ -109,6 +109,11 @@ class TrainingState:
             self.evaluations_without_gain += 1
         self.stopped_early = self.evaluations_without_gain >= patience
 
+    def last_scores(self) -> dict[str, float]:
+        """What the last evaluation said; empty before the first."""
+        of_validation = {name: points[-1] for name, points in self.curves.items() if name.startswith("validation.")}
+        return {name: value for name, (step, value) in of_validation.items() if step == self.evaluated_step}
+
     def note(self, step: int, values: Mapping[str, float]) -> None:
         """Add points to the report's curves."""
         for name, value in values.items():

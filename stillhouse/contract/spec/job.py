@@ -18,6 +18,13 @@ from stillhouse.contract.spec.training import Training
 
 LabelKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}$")]
 LabelValue = Annotated[str, Field(max_length=512)]
+MAX_LABELS = 16
+JobName = Annotated[str, Field(min_length=1, max_length=128)]
+Priority = Annotated[int, Field(
+    ge=-10, le=10,
+    description="Of the queued jobs of owners who have as many running, the highest goes first. Whoever has fewer "
+    "running goes before, whatever the priority.",
+)]
 
 # Kinds of teacher that are a torch module whose architecture is known.
 _TAKEN_APART = ("checkpoint", "train")
@@ -31,10 +38,11 @@ class JobSpec(Section):
     """A distillation job."""
 
     version: Literal[1] = Field(default=1, description="Version of this schema.")
-    name: str | None = Field(default=None, min_length=1, max_length=128, description="A name for people.")
+    name: JobName | None = Field(default=None, description="A name for people.")
     labels: dict[LabelKey, LabelValue] = Field(
-        default={}, max_length=16, description="Key-value pairs to find the job by."
+        default={}, max_length=MAX_LABELS, description="Key-value pairs to find the job by."
     )
+    priority: Priority = 0
     teacher: Teacher = Field(description="Where the soft labels come from.")
     student: Student = Field(description="What the teacher is distilled into.")
     initial_weights: ArtifactId | None = Field(

@@ -62,6 +62,7 @@ def test_submit_reads_standard_input(service: ScriptedService, run: Run) -> None
         (["distill", "x.safetensors", "--student", "mlp:64", "--data", "."], "there is no teacher file"),
         (["list", "--label", "nonsense"], "KEY=VALUE"),
         (["download", "--format", "pickle"], "--format"),
+        (["update", "last"], "give --name, --label, --remove-label or --priority"),
         (["upload", "no-such-file"], "does not exist"),
         (["frobnicate"], "No such command"),
     ],
@@ -124,6 +125,42 @@ def test_retry_prints_the_id_of_the_new_job(service: ScriptedService, run: Run) 
     assert (result.exit_code, result.stdout) == (0, f"{other}\n")
     assert f"stillhouse watch {other}" in result.stderr
     assert service.seen[-1].headers["idempotency-key"] == "abc"
+
+
+def test_update_sends_what_is_to_be_different(service: ScriptedService, run: Run) -> None:
+    service.on("GET", f"/jobs/{JOB}", job_that("queued"))
+    service.on("PATCH", f"/jobs/{JOB}", job_that("queued", priority=-3))
+    options = ("--label", "team=a", "--label", "note=", "--remove-label", "run", "--priority", "-3")
+    result = run("update", JOB, *options)
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", f"changed {JOB}\n")
+    assert json.loads(run("update", JOB, "--name", "", "--json").stdout)["priority"] == -3
+    assert [json.loads(seen.body) for seen in service.requests("PATCH", f"/jobs/{JOB}")] == [
+        {"labels": {"team": "a", "note": "", "run": None}, "priority": -3}, {"name": None},
+    ]
+
+
+def test_checkpoints_are_a_table_and_one_is_fetched(service: ScriptedService, run: Run, tmp_path: Path) -> None:
+    told = {
+        "artifact_id": ART, "attempt": 2, "phase": "distilling", "step": 40, "created_at": "2026-01-02T03:04:05Z",
+        "size": 2048, "sha256": "0", "is_last": False, "evaluated_step": 40, "best_step": 30,
+        "metrics": {"validation.accuracy": 0.98765, "validation.loss": None},
+    }
+    last = {**told, "artifact_id": "art_9", "step": 50, "metrics": {}, "best_step": None, "is_last": True}
+    service.on("GET", f"/jobs/{JOB}", job_that("running"))
+    service.on("GET", f"/jobs/{JOB}/checkpoints", as_json([told, last]))
+    service.on("GET", f"/artifacts/{ART}/content", Reply(b"of step 40"))
+    service.on("GET", "/artifacts/art_9/content", Reply(b"the last"))
+    head, first, second = run("checkpoints", JOB).stdout.splitlines()
+    assert head.split() == ["STEP", "PHASE", "WRITTEN", "SIZE", "ATTEMPT", "BEST", "SCORES", "CHECKPOINT"]
+    assert "accuracy 0.9877, loss not finite" in first
+    assert second.split()[-2:] == ["art_9", "(last)"]
+    assert [one["step"] for one in json.loads(run("checkpoints", JOB, "--json").stdout)] == [40, 50]
+    for options, content in ((("--step", "40"), b"of step 40"), ((), b"the last")):
+        result = run("checkpoints", JOB, "--download", *options, "-o", str(tmp_path / "file"))
+        assert (result.exit_code, result.stdout) == (0, f"{tmp_path / 'file'}\n")
+        assert (tmp_path / "file").read_bytes() == content
+    assert run("checkpoints", JOB, "--download", "--step", "41").exit_code == 2
+    assert run("checkpoints", JOB, "--step", "40").exit_code == 2
 
 
 def test_attempts_are_a_table(service: ScriptedService, run: Run) -> None:

@@ -10,7 +10,12 @@ import httpx
 import pytest
 
 from stillhouse import Client
-from stillhouse.client import ServiceUnreachableError, StillhouseApiError, UnexpectedAnswerError
+from stillhouse.client import (
+    ServiceUnreachableError,
+    StillhouseApiError,
+    StillhouseClientError,
+    UnexpectedAnswerError,
+)
 from stillhouse.client.api import as_sent
 from stillhouse.client.connection import Again
 from stillhouse.client.errors import error_of
@@ -170,6 +175,39 @@ def test_a_retry_is_another_job(service: ScriptedService, client: Client) -> Non
     keys = [seen.headers["idempotency-key"] for seen in service.requests("POST", f"/jobs/{JOB}/retry")]
     assert keys[0] == "abc"
     assert keys[1] not in {"", "abc"}
+
+
+def test_a_job_is_changed(service: ScriptedService, client: Client) -> None:
+    service.on("GET", f"/jobs/{JOB}", as_json(a_job(JOB)))
+    service.on("PATCH", f"/jobs/{JOB}", as_json(a_job(JOB, priority=3)))
+    job = client.job(JOB)
+    assert (job.update(labels={"team": "a", "run": None}, priority=3).priority, job.job.priority) == (3, 3)
+    job.update(name="new", priority=0)
+    job.update(name="")
+    assert [json.loads(seen.body) for seen in service.requests("PATCH", f"/jobs/{JOB}")] == [
+        {"labels": {"team": "a", "run": None}, "priority": 3}, {"name": "new", "priority": 0}, {"name": None},
+    ]
+
+
+def test_checkpoints_are_read_and_fetched(service: ScriptedService, client: Client, tmp_path: Path) -> None:
+    def told(artifact_id: str, content: bytes, **more: object) -> dict[str, object]:
+        service.on("GET", f"/artifacts/{artifact_id}/content", Reply(content))
+        return {
+            "artifact_id": artifact_id, "attempt": 1, "phase": "distilling", "step": len(content), "size": len(content),
+            "sha256": "0", "created_at": "2026-01-02T03:04:05Z", "is_last": False, **more,
+        }
+
+    service.on("GET", f"/jobs/{JOB}", as_json(a_job(JOB)))
+    listed = [told("art_1", b"one", metrics={"validation.loss": None}), told("art_2", b"three", is_last=True)]
+    service.on("GET", f"/jobs/{JOB}/checkpoints", as_json(listed), as_json(listed), as_json([]))
+    job = client.job(JOB)
+    first, last = job.checkpoints()
+    assert (first.step, first.metrics, last.is_last) == (3, {"validation.loss": None}, True)
+    newest = job.download_checkpoint(tmp_path)
+    assert (newest.name, newest.read_bytes()) == (f"{JOB}-distilling-5.safetensors", b"three")
+    assert job.download_checkpoint(tmp_path / "mine", checkpoint=first).read_bytes() == b"one"
+    with pytest.raises(StillhouseClientError, match="no checkpoint"):
+        job.download_checkpoint(tmp_path)
 
 
 def test_attempts_are_read(service: ScriptedService, client: Client) -> None:

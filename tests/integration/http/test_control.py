@@ -1,20 +1,29 @@
 """What a user asks of a job that is there, over HTTP."""
 
 import json
+import math
 from datetime import datetime
+from io import BytesIO
+from typing import Any
 
 import pytest
 import redis
 from sqlalchemy import update
 
+from app.artifacts.service import store_file
 from app.doorbell import redis_url
 from app.jobs import life
 from app.jobs.models import JobRow
+from stillhouse.contract.events import CheckpointSaved
 from stillhouse.contract.failures import DivergedError
 from stillhouse.contract.report import Interruption
-from stillhouse.contract.status import Request
+from stillhouse.contract.status import Phase, Request
 from tests.fixtures.reports import small_report
 from tests.fixtures.service import Service
+
+
+def etag_of(service: Service, job_id: str) -> str:
+    return service.client.get(f"/jobs/{job_id}").headers["etag"]
 
 
 def test_a_job_is_paused_and_resumed(either_service: Service) -> None:
@@ -169,7 +178,126 @@ def test_only_the_best_or_nothing_is_kept(service: Service) -> None:
     assert (cancelled.json()["status"], cancelled.json()["keep"]) == ("cancelled", None)
 
 
-# Attempts
+# Priority, labels and name
+
+
+def patched(service: Service, job_id: str, change: object) -> tuple[int, dict[str, Any]]:
+    response = service.client.patch(f"/jobs/{job_id}", json=change)
+    return response.status_code, response.json()
+
+
+def test_a_job_may_be_submitted_with_a_priority(either_service: Service) -> None:
+    first, urgent = either_service.submitted(), either_service.submitted(priority=10)
+    listed = either_service.client.get("/jobs").json()["data"]
+    assert [(job["id"], job["priority"]) for job in listed] == [(urgent, 10), (first, 0)]
+    assert either_service.client.get(f"/jobs/{first}").json()["queue"]["position"] == 2
+    for wrong in (11, -11, 1.5, "high"):
+        refused = either_service.client.post("/jobs", json=either_service.spec(priority=wrong))
+        assert (refused.status_code, refused.json()["param"]) == (422, "/priority")
+
+
+def test_a_change_is_merged(either_service: Service) -> None:
+    job_id = either_service.submitted(name="old", labels={"team": "a", "run": "1", "a/b": "x"}, priority=2)
+    seen = etag_of(either_service, job_id)
+    change = {"labels": {"run": None, "team": "b", "new": "", "no/such": None}}
+    status, job = patched(either_service, job_id, change)
+    assert (status, job["labels"]) == (200, {"team": "b", "new": "", "a/b": "x"})
+    assert (job["name"], job["priority"], job["status"]) == ("old", 2, "queued")
+    assert etag_of(either_service, job_id) != seen
+    listed = either_service.client.get("/jobs", params={"label": "team:b"}).json()["data"]
+    assert [job["id"] for job in listed] == [job_id]
+    assert patched(either_service, job_id, {})[1] == job
+    _, job = patched(either_service, job_id, {"name": None, "labels": None, "priority": None})
+    assert (job["name"], job["labels"], job["priority"]) == (None, {}, 0)
+    assert job["spec"]["labels"]["team"] == "a", "the spec stays as it was sent"
+
+
+@pytest.mark.parametrize(("change", "param"), [
+    ({"seed": 3}, "/seed"),
+    ({"name": ""}, "/name"),
+    ({"priority": 11}, "/priority"),
+    ({"priority": "high"}, "/priority"),
+    ({"labels": {"no key!": "x"}}, "/labels/no key!"),
+    ({"labels": {"a/b": 1}}, "/labels/a~1b"),
+    ({"labels": {f"key{number}": "x" for number in range(16)}}, "/labels"),
+    ([], "/"),
+])
+def test_a_change_is_checked_as_a_spec_is(service: Service, change: object, param: str) -> None:
+    job_id = service.submitted(labels={"team": "a"})
+    before = service.client.get(f"/jobs/{job_id}").json()
+    status, refused = patched(service, job_id, change)
+    assert (status, refused["code"], refused["param"]) == (422, "invalid_request", param)
+    assert service.client.get(f"/jobs/{job_id}").json() == before
+
+
+def test_all_but_the_priority_of_what_has_ended_is_changed(either_service: Service) -> None:
+    job_id = ended(either_service, "cancelled", priority=3)
+    status, job = patched(either_service, job_id, {"labels": {"kept": "yes"}, "name": "new", "priority": 3})
+    assert (status, job["labels"], job["name"]) == (200, {"kept": "yes"}, "new")
+    status, refused = patched(either_service, job_id, {"name": "newer", "priority": 4})
+    assert (status, refused["code"], refused["allowed_actions"]) == (409, "illegal_action", ["retry"])
+    job = either_service.client.get(f"/jobs/{job_id}").json()
+    assert (job["name"], job["priority"]) == ("new", 3)
+    retried = either_service.client.post(f"/jobs/{job_id}/retry").json()
+    assert (retried["name"], retried["labels"], retried["priority"]) == ("new", {"kept": "yes"}, 3)
+
+
+def test_what_waits_is_moved_and_rung_for(service: Service, broker_url: str) -> None:
+    first, job_id = service.submitted(), service.submitted()
+    with redis.Redis.from_url(redis_url(broker_url)) as broker:
+        broker.delete("cpu")
+        assert patched(service, job_id, {"priority": 1})[1]["queue"]["position"] == 1
+        ring = json.loads(broker.lindex("cpu", 0) or b"{}")
+        broker.delete("cpu")
+    assert job_id in ring["headers"]["argsrepr"]
+    assert [service.claim().job_id, service.claim().job_id] == [job_id, first]
+
+
+def test_another_owners_job_is_not_changed(service: Service) -> None:
+    job_id = service.submitted(name="mine")
+    with service.new_owner("bob") as bob:
+        assert bob.patch(f"/jobs/{job_id}", json={"name": "his"}).status_code == 404
+    assert service.client.get(f"/jobs/{job_id}").json()["name"] == "mine"
+
+
+# Checkpoints and attempts
+
+
+def test_checkpoints_are_told_and_downloaded_until_the_job_ends(either_service: Service) -> None:
+    parts = either_service.parts
+    job_id = either_service.submitted()
+    path = f"/jobs/{job_id}/checkpoints"
+    assert either_service.client.get(path).json() == []
+    claim = either_service.claim()
+    bare = CheckpointSaved(phase=Phase.SOFT_LABELS, step=2, file="c")
+    scored = CheckpointSaved(
+        phase=Phase.DISTILLING, step=7, file="c", metrics={"validation.accuracy": 0.5, "validation.loss": math.nan},
+        evaluated_step=6, best_step=3,
+    )
+    for event, written in ((bare, b"first"), (scored, b"second")):
+        made = store_file(
+            parts.db, parts.stores, BytesIO(written), owner=claim.owner, kind="state", name="c.safetensors",
+            format="checkpoint", job_id=job_id, into="files",
+        )
+        life.save_checkpoint(parts.db, claim, event, made.id, num_kept=2)
+    first, second = either_service.client.get(path).json()
+    assert (first["phase"], first["step"], first["attempt"], first["is_last"]) == ("soft_labels", 2, 1, False)
+    assert (first["metrics"], first["evaluated_step"], first["best_step"]) == ({}, None, None)
+    assert (second["phase"], second["step"], second["size"], second["is_last"]) == ("distilling", 7, 6, True)
+    assert second["metrics"] == {"validation.accuracy": 0.5, "validation.loss": None}
+    assert (second["evaluated_step"], second["best_step"]) == (6, 3)
+    file = f"/artifacts/{second['artifact_id']}/content"
+    whole = either_service.client.get(file)
+    assert (whole.content, whole.headers["etag"]) == (b"second", f'"{second["sha256"]}"')
+    part = either_service.client.get(file, headers={"Range": "bytes=3-"})
+    assert (part.status_code, part.content) == (206, b"ond")
+    refused = either_service.client.delete(f"/artifacts/{second['artifact_id']}")
+    assert (refused.status_code, refused.json()["code"]) == (409, "artifact_in_use")
+    with either_service.new_owner("bob") as bob:
+        assert [bob.get(path).status_code, bob.get(file).status_code] == [404, 404]
+    life.fail(parts.db, claim, DivergedError().as_failure())
+    assert either_service.client.get(path).json() == []
+    assert either_service.client.get(file).status_code == 404
 
 
 def test_attempts_are_read_with_their_times(either_service: Service) -> None:

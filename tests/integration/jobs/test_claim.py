@@ -91,6 +91,18 @@ def test_priority_goes_first(desk: Desk) -> None:
     assert [desk.claim().job_id, desk.claim().job_id] == [high, low]
 
 
+def test_a_fair_share_goes_before_any_priority(desk: Desk) -> None:
+    desk.submit("ann")
+    desk.claim()
+    low, high, other = desk.submit("ann"), desk.submit("ann", priority=10), desk.submit("bob", priority=-10)
+    places = [place(desk, job_id) for job_id in (other, high, low)]
+    assert [told and told.position for told in places] == [1, 2, 3]
+    # Now both have one that runs, and bob's next one is level with ann's.
+    assert desk.claim().job_id == other
+    level = desk.submit("bob", priority=5)
+    assert [desk.claim().job_id for _ in range(3)] == [high, level, low]
+
+
 def test_a_claim_takes_jobs_of_one_width(desk: Desk) -> None:
     narrow, wide = desk.submit(), desk.submit(devices=2)
     assert life.claim(desk.db, queues=["cpu"], worker="w", lease_seconds=LEASE, num_devices=4) is None

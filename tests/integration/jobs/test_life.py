@@ -577,6 +577,41 @@ def test_a_new_checkpoint_replaces_the_one_before(desk: Desk) -> None:
     assert desk.row(job_id).checkpoint_artifact_id == second
 
 
+@pytest.mark.embedded
+def test_the_newest_checkpoints_are_kept_and_the_last_is_resumed_from(desk: Desk) -> None:
+    job_id = desk.submit()
+    made = []
+    for step in range(1, 5):
+        claim = desk.claim()
+        made.append(state(desk, claim, b"%d" % step))
+        event = CHECKPOINT.model_copy(update={"step": step})
+        life.save_checkpoint(desk.db, claim, event, made[-1], num_kept=2)
+        life.lose(desk.db, claim, "crashed", 9)
+    with desk.db.reading() as session:
+        stored = service.checkpoints(session, job_id)
+    assert [(row.body["step"], row.attempt, artifact.id) for row, artifact in stored] == [
+        (3, 3, made[2]), (4, 4, made[3]),
+    ]
+    kept = blobs(desk)
+    assert stored_files(desk, kept) == kept
+    assert desk.claim().checkpoint == made[3]
+    desk.cancel(job_id)
+
+
+def test_whoever_was_fenced_drops_no_checkpoint_that_is_kept(desk: Desk) -> None:
+    desk.submit()
+    claim = desk.claim()
+    first = state(desk, claim, b"first")
+    life.save_checkpoint(desk.db, claim, CHECKPOINT, first, num_kept=2)
+    life.lose(desk.db, claim, "crashed", 9)
+    following = desk.claim()
+    life.save_checkpoint(desk.db, following, CHECKPOINT, state(desk, following, b"second"), num_kept=2)
+    with pytest.raises(life.FencedError):  # the first commit worked, and its answer was lost
+        life.save_checkpoint(desk.db, claim, CHECKPOINT, first, num_kept=2)
+    with desk.db.reading() as session:
+        assert first in {artifact.id for _, artifact in service.checkpoints(session, claim.job_id)}
+
+
 def test_a_checkpoint_of_the_same_bytes_survives_its_twin(desk: Desk) -> None:
     desk.submit()
     claim = desk.claim()

@@ -63,6 +63,7 @@ class World:
     intakes: list[artifacts.Intake] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
     claims: list[life.Claim] = field(default_factory=list)
+    checkpoints: list[tuple[str, str]] = field(default_factory=list)  # of a job, and the artifact; as they were made
 
     def ids(self, table: type[ArtifactRow] | type[UploadRow]) -> list[str]:
         with self.desk.db.reading() as session:
@@ -198,7 +199,8 @@ class Collection(RuleBasedStateMachine):
         claim = self.world.claims[pick % len(self.world.claims)]
         made = upload(self.db, self.stores, secrets.token_bytes(9), kind="state", job_id=claim.job_id)
         event = CheckpointSaved(phase=Phase.DISTILLING, step=1, file="state")
-        life.save_checkpoint(self.db, claim, event, made.id)
+        life.save_checkpoint(self.db, claim, event, made.id, num_kept=2)
+        self.world.checkpoints.append((claim.job_id, made.id))
 
     @precondition(lambda self: self.world.claims)
     @rule(pick=PICK, has_succeeded=st.booleans(), dies=st.booleans())
@@ -249,8 +251,10 @@ class Collection(RuleBasedStateMachine):
             there = set(session.scalars(select(ArtifactRow.id)))
             living = list(session.scalars(select(JobRow).where(JobRow.status.not_in(TERMINAL))))
         for job in living:
-            needed = {job.spec["data"]["train"]["inputs"], job.checkpoint_artifact_id} - {None}
+            checkpoints = [made for job_id, made in self.world.checkpoints if job_id == job.id]
+            needed = {job.spec["data"]["train"]["inputs"], job.checkpoint_artifact_id, *checkpoints[-2:]} - {None}
             assert needed <= there, "what a living job needs"
+            assert not there & set(checkpoints[:-2]), "no more than are to be kept"
         for blob in blobs:
             content = b"".join(self.stores.named(self._named(blob.store)).read(blob.id, 0, blob.size))
             assert hashlib.sha256(content).hexdigest() == blob.sha256

@@ -54,6 +54,11 @@ def test_a_limit_of_run_time_is_written_into_the_spec(tmp_path: Path) -> None:
     assert "max_runtime" not in drafted(tmp_path)
 
 
+def test_a_priority_is_written_into_the_spec_also_when_it_is_0(tmp_path: Path) -> None:
+    assert drafted(tmp_path, priority=0)["priority"] == 0
+    assert "priority" not in drafted(tmp_path)
+
+
 def test_a_recipe_is_written_into_the_spec(tmp_path: Path) -> None:
     assert drafted(tmp_path, recipe="hinton2015")["recipe"] == "hinton2015"
     assert "recipe" not in drafted(tmp_path)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from stillhouse.contract.events import CheckpointSaved, Noted, Stopped
+from stillhouse.contract.events import CheckpointSaved, Measured, Noted, Stopped
 from stillhouse.contract.status import Phase, Request
 from tests.fixtures.lessons import TRAIN, Lesson, asked_at, curves, everything
 from worker.engine import checkpoint as checkpoints
@@ -194,6 +194,20 @@ def test_a_checkpoint_is_whole_or_the_one_before(lesson: Lesson, monkeypatch: py
     with pytest.raises(OSError, match="no space"):
         job.keeper.save(Phase.CONTROL, 2)
     assert path.read_bytes() == before
+
+
+def test_a_checkpoint_tells_the_last_scores_and_holds_the_best_weights(lesson: Lesson) -> None:
+    scratch = lesson.folder / "scratch"
+    scratch.mkdir()
+    events = list(run(lesson.spec(), lesson.inputs, scratch, checkpoint=None, device="cpu", requested=asked_at(13)))
+    [saved] = [event for event in events if isinstance(event, CheckpointSaved)]
+    scores = [event for event in events if isinstance(event, Measured) and "validation.loss" in event.values][-1]
+    assert (saved.phase, saved.metrics, saved.evaluated_step) == (scores.phase, scores.values, scores.step)
+    assert saved.step > scores.step > 0
+    tensors = load_file(scratch / saved.file)
+    best, now = ({name for name in tensors if name.startswith(f"distilling/{kind}.")} for kind in ("selected", "model"))
+    assert len(best) == len(now) > 0
+    assert saved.best_step is not None
 
 
 def test_an_ended_training_keeps_no_optimiser_in_the_checkpoint(lesson: Lesson) -> None:
