@@ -107,7 +107,7 @@ def _out_of_reach(error: RedisError | OSError) -> Finding:
     if isinstance(error, AuthenticationError) or "NOAUTH" in told or "WRONGPASS" in told:
         return failed(
             "broker", "The broker refuses the user or the password.",
-            "Put the right ones into STILLHOUSE_BROKER_URL: redis://USER:PASSWORD@HOST:PORT/0.",  # pragma: allowlist secret
+            "Put the right ones into STILLHOUSE_BROKER_URL, before the host and an @.",
         )
     if isinstance(error, TimeoutError):
         return failed(

@@ -120,7 +120,8 @@ def guarded() -> Iterator[str]:
 def test_a_wrong_password_is_told_and_not_repeated(look: Look, guarded: str, valkey: "Redis", broker: str) -> None:
     valkey.acl_setuser("guest", enabled=True, passwords=["+the right one"], categories=["+@all"], keys=["*"])
     found = look(
-        database_url=guarded % "wrong-secret", broker_url=f"redis+socket://guest:wrong-secret@{broker}"  # pragma: allowlist secret
+        database_url=guarded % "wrong-secret",
+        broker_url=f"redis+socket://guest:wrong-secret@{broker}",  # pragma: allowlist secret
     )
     assert "refuses the user or the password" in found["database"].message
     assert "STILLHOUSE_DATABASE_URL" in str(found["database"].advice)
