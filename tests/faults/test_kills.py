@@ -187,7 +187,9 @@ def test_sigstop_beyond_the_lease(fleet: Fleet, recovery: Recovery) -> None:
     fleet.wait_for_step(job_id, 7)
     stopped = fleet.worker_of(job_id)
     trainer = stopped.the_trainer()
-    stopped.send(signal.SIGSTOP)
+    with fleet.desk.db.writing() as session:
+        session.connection()  # whoever is stopped in the middle of a write keeps SQLite's lock until it is woken
+        stopped.send(signal.SIGSTOP)
     recovery.begins()
     recovery.ends(lambda: fleet.runs_again(job_id))
     assert is_alive(trainer), "nobody has told it"
