@@ -28,8 +28,8 @@ again, has ended, or is answered for. The tests have leases of 2 s, a round of t
 are repeated after 1 s. By default these are 30, 10 and 30 s (`STILLHOUSE_LEASE_SECONDS`, `STILLHOUSE_REAP_SECONDS`,
 `STILLHOUSE_RING_AGAIN_SECONDS`): where a row speaks of a lease, expect as much more.
 
-SQLite has one lock for all who write: a process that is stopped (not killed) in the middle of a write keeps everybody else
-from writing until it goes on. PostgreSQL ends the transaction of such a process after 10 s.
+SQLite has one lock for all who write: a process that is stopped (not killed) in the middle of a write keeps everybody
+else from writing until it goes on. PostgreSQL ends the transaction of such a process after 10 s.
 """
 
 FOOT: Final = """\
