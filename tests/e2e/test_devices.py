@@ -110,6 +110,7 @@ def undisturbed(client: Client, spec: dict[str, Any]) -> str:
     return found
 
 
+@pytest.mark.slow
 def test_a_job_that_lost_its_trainer_leaves_no_rank_and_ends_with_the_same_weights(
     client: Client, spec: dict[str, Any], undisturbed: str
 ) -> None:
@@ -124,6 +125,7 @@ def test_a_job_that_lost_its_trainer_leaves_no_rank_and_ends_with_the_same_weigh
     assert (job.refresh().attempt, job.refresh().losses) == (2, 1)
 
 
+@pytest.mark.slow
 def test_a_killed_rank_costs_no_attempt(client: Client, spec: dict[str, Any], undisturbed: str) -> None:
     job = client.submit(spec)
     training = in_mid_training(job)

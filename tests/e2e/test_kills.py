@@ -47,7 +47,7 @@ def submit(client: Client, data: str) -> JobHandle:
         "student": {"kind": "mlp", "hidden": [16], "dropout": 0.1, "batch_norm": True},
         "data": {"kind": "npz", "train": {"artifact": data}},
         "training": {
-            "epochs": 300, "batch_size": 64, "evaluate_every": 10, "ema_decay": 0.99, "checkpoint_seconds": 1,
+            "epochs": 150, "batch_size": 64, "evaluate_every": 10, "ema_decay": 0.99, "checkpoint_seconds": 1,
         },
         "control": False,
     })
@@ -92,7 +92,10 @@ def trainers() -> list[tuple[psutil.Process, psutil.Process, psutil.Process]]:
     ]
 
 
-@pytest.mark.parametrize("victim", ["trainer", "forkserver", "worker"])  # the worker last: one of two is left then
+@pytest.mark.parametrize("victim", [
+    pytest.param("trainer", marks=pytest.mark.slow), pytest.param("forkserver", marks=pytest.mark.slow),
+    "worker",  # last: one of two is left then
+])
 def test_a_killed_job_ends_with_the_weights_of_an_undisturbed_one(
     client: Client, data: str, undisturbed: str, victim: str
 ) -> None:
@@ -107,6 +110,7 @@ def test_a_killed_job_ends_with_the_weights_of_an_undisturbed_one(
         assert job.refresh().losses == 1
 
 
+@pytest.mark.slow
 def test_a_paused_job_ends_with_the_weights_of_an_undisturbed_one(
     client: Client, data: str, undisturbed: str
 ) -> None:

@@ -146,6 +146,7 @@ def test_timm_weights_of_a_training_script_and_mixed_images(shop: Shop) -> None:
     assert done.keeps(*COLOURED)
 
 
+@pytest.mark.slow
 def test_torchvision_on_folders_of_images_with_stored_views(shop: Shop) -> None:
     teacher = Torchvision(name="mobilenet_v3_small")
     transforms = ["crop", "flip", "jitter", "random_augment", "erasing"]
@@ -174,6 +175,7 @@ def test_transformers_on_parquet(shop: Shop) -> None:
     assert done.keeps(*COLOURED)
 
 
+@pytest.mark.slow
 def test_a_teacher_trained_on_what_datasets_saved(shop: Shop) -> None:
     done = shop.run(
         teacher={"kind": "train", "architecture": {"kind": "cnn", "channels": [4]}, "training": {"epochs": 2}},

@@ -143,7 +143,10 @@ def test_sigkill_of_the_worker_of_a_plan(fleet: Fleet, recovery: Recovery) -> No
     sees="a last checkpoint, then `queued`, no loss; goes on in another worker, with the same result bit by bit",
 )
 @pytest.mark.parametrize(
-    ("number", "to_group"), [(signal.SIGTERM, False), (signal.SIGTERM, True), (signal.SIGINT, True)]
+    ("number", "to_group"), [
+        (signal.SIGTERM, True), pytest.param(signal.SIGTERM, False, marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, True, marks=pytest.mark.slow),
+    ],
 )
 def test_a_signal_drains(fleet: Fleet, recovery: Recovery, number: signal.Signals, to_group: bool) -> None:
     worker = fleet.start_worker()

@@ -115,6 +115,7 @@ def test_no_other_machine_can_reach_the_processes(lesson: Lesson) -> None:
     assert isinstance(list(events)[-1], Stopped)
 
 
+@pytest.mark.slow
 def test_what_is_looked_at_by_each_device_alone_is_told(lesson: Lesson) -> None:
     spec = lesson.spec(student={"kind": "cnn", "channels": [4]}, training={"epochs": 1, "batch_size": 16})
     _, events = on_two(lesson, spec, asked_at(1, Request.DRAIN))
@@ -124,6 +125,7 @@ def test_what_is_looked_at_by_each_device_alone_is_told(lesson: Lesson) -> None:
     assert isinstance(seen[-1], Stopped)
 
 
+@pytest.mark.slow
 def test_mistakes_are_told_as_by_one_process(lesson: Lesson) -> None:
     _, events = on_two(lesson, lesson.spec(training={"epochs": 1, "batch_size": 15}))
     last = list(events)[-1]

@@ -96,10 +96,10 @@ def test_answers_are_what_the_task_asks_for(made: Made) -> None:
                 assert answer.probabilities == pytest.approx(tuple(chances[row]), abs=1e-6)
             case "regression":
                 assert isinstance(answer, TargetValues)
-                assert answer.values == pytest.approx(dict(zip(NAMES, outputs[row].tolist(), strict=True)))
+                assert answer.values == pytest.approx(dict(zip(NAMES, outputs[row].tolist(), strict=True)), abs=1e-6)
             case _:
                 assert isinstance(answer, Vector)
-                assert answer.values == pytest.approx(tuple(outputs[row].tolist()))
+                assert answer.values == pytest.approx(tuple(outputs[row].tolist()), abs=1e-6)
 
 
 def test_only_classes_and_labels_have_probabilities(made: Made) -> None:

@@ -33,6 +33,7 @@ CONTENTS = {
 }
 
 
+@pytest.mark.slow
 def test_a_pruned_model_of_a_library_goes_the_whole_way(tmp_path: Path) -> None:
     base = fitted(Timm(name="resnet10t"), [1, 12, 10], num_classes=10)
     pruned = derive_student(Pruned(ratio=0.5), lively(base), base, torch.randn(2, 1, 12, 10))

@@ -29,6 +29,8 @@ from tests.fixtures.service import ADMIN_KEY, Service, bearer, progressed, runni
 
 # Whoever asks so gets no endless stream.
 ACCEPT = "application/json, application/problem+json;q=0.9, */*;q=0.1"
+# Of schemathesis' own strategies, now and then.
+pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
 BOUNDED: dict[str, Any] = {
     "derandomize": True, "database": None, "deadline": None, "suppress_health_check": list(HealthCheck),
     "phases": (Phase.generate,),

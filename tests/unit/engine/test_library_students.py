@@ -1,5 +1,6 @@
 """Jobs whose models come from a library."""
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -9,6 +10,7 @@ from tests.fixtures.lessons import TEACHER, Lesson, everything
 STUDENT = {"kind": "timm", "name": "resnet10t", "config": {"drop_path_rate": 0.3, "drop_rate": 0.2}}
 
 
+@pytest.mark.slow
 def test_a_student_of_a_library_resumes_as_if_it_had_never_stopped(lesson: Lesson) -> None:
     torch.save(load_file(lesson.inputs[TEACHER]), lesson.folder / "teacher.pt")
     lesson.inputs[TEACHER] = lesson.folder / "teacher.pt"

@@ -36,6 +36,7 @@ def test_a_database_out_of_reach_is_told(
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.setenv(name, "")
+    monkeypatch.setattr(audit, "SCANNED", ["SECURITY.md"])
     assert audit.main() == 2
     assert "NOT AUDITED" in capsys.readouterr().out
 
