@@ -93,7 +93,11 @@ def running_mlflow(postgres: Postgres, *, processes: int) -> Iterator[str]:
             "--port", str(port), "--workers", str(processes), "--default-artifact-root", f"{folder}/artifacts",
             # No line for each request, as in our API; and uvicorn must not take a slow start for a hung process.
             "--uvicorn-opts", "--no-access-log --timeout-worker-healthcheck 120",
-        ], {"PATH": f"{python.parent}:{os.environ.get('PATH', '')}", "HOME": str(folder)})
+        ], {
+            "PATH": f"{python.parent}:{os.environ.get('PATH', '')}", "HOME": str(folder),
+            # As many connections as our API may have: with its own 15 it answers 50 who log with errors.
+            "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE": "10", "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW": "30",
+        })
         found = f"http://127.0.0.1:{port}"
         wait_for(lambda: log.read_bytes().count(b"startup complete") == processes, "MLflow")
         wait_for(lambda: answers(f"{found}/health"), "MLflow")
