@@ -24,9 +24,9 @@ that makes it fail. After every test each job, log, attempt and artifact is look
 twice, no result or artifact is there by half, and no stored bytes are without a row.
 
 Seconds are from the fault, or from its end where it lasts, until what the service says is true again: the job runs
-again, has ended, or is answered for. The tests have leases of 2 s, a round of the reaper every 0.5 s, and rings that
-are repeated after 1 s. By default these are 30, 10 and 30 s (`STILLHOUSE_LEASE_SECONDS`, `STILLHOUSE_REAP_SECONDS`,
-`STILLHOUSE_RING_AGAIN_SECONDS`): where a row speaks of a lease, expect as much more.
+again, has ended, or is answered for. The tests have leases of 2 s (most of those on S3, of 4 s), a round of the reaper
+every 0.5 s, and rings that are repeated after 1 s. By default these are 30, 10 and 30 s (`STILLHOUSE_LEASE_SECONDS`,
+`STILLHOUSE_REAP_SECONDS`, `STILLHOUSE_RING_AGAIN_SECONDS`): where a row speaks of a lease, expect as much more.
 
 SQLite has one lock for all who write: a process that is stopped (not killed) in the middle of a write keeps everybody
 else from writing until it goes on. PostgreSQL ends the transaction of such a process after 10 s.

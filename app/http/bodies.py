@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
+from app.kit.pointers import step
 from stillhouse.contract.failures import (
     FieldError,
     InvalidRequestError,
@@ -40,7 +41,7 @@ def parsed(model: type[Model], body: bytes) -> Model:
 
 def _pointer(loc: tuple[int | str, ...]) -> str:
     """Where pydantic's location points, as a JSON pointer; of a key itself, its own name goes before."""
-    return "/" + "/".join(str(part).replace("~", "~0").replace("/", "~1") for part in loc if part != "[key]")
+    return "".join(step(part) for part in loc if part != "[key]") or "/"
 
 
 async def read_body(request: Request, limit: int, too_large: Callable[[str], StillhouseError]) -> bytes:

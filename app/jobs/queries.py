@@ -14,6 +14,7 @@ from sqlalchemy import (
     BindParameter,
     ColumnElement,
     Executable,
+    Integer,
     Select,
     Subquery,
     and_,
@@ -254,7 +255,7 @@ def queued_before() -> Select[int]:
             JobRow.status == Status.QUEUED, JobRow.queue == _asked(JobRow.queue), place < its_place,
             or_(JobRow.owner == owner, _may_run(running, _asked(JobRow.max_running))),
         )
-        .limit(MOST_COUNTED)
+        .limit(bindparam("most", type_=Integer))
         .subquery("counted")
     )
     return select(func.count()).select_from(counted)
@@ -264,7 +265,7 @@ def place_of(job: JobRow, max_running: int) -> dict[str, object]:
     """What `queued_before` asks of a job; `max_running` is the service's limit, 0 none."""
     return {
         "owner": job.owner, "priority": job.priority, "kind": job.kind, "created_at": job.created_at, "id": job.id,
-        "queue": job.queue, "max_running": max_running,
+        "queue": job.queue, "max_running": max_running, "most": MOST_COUNTED,
     }
 
 

@@ -8,6 +8,7 @@ from typing import Any, get_args
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails, from_json
 
+from app.kit.pointers import step
 from stillhouse.contract.failures import FieldError, InvalidSpecError, MalformedJsonError
 from stillhouse.contract.spec import JobSpec, Section
 
@@ -106,7 +107,7 @@ def place(loc: Loc) -> tuple[str, Sequence[type[Section]]]:
             continue
         if part == "[key]":  # of a key itself, its own name goes before
             break
-        pointer += "/" + str(part).replace("~", "~0").replace("/", "~1")
+        pointer += step(part)
         if isinstance(part, str):
             fields = [section.model_fields[part] for section in sections if part in section.model_fields]
             sections = [inner for field in fields for inner in _sections(field.annotation)] if fields else sections

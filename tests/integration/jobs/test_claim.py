@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import select
 
-from app.jobs import life, service
+from app.jobs import life, queries, service
 from app.jobs.models import JobAttemptRow, JobRow
 from stillhouse.contract.events import StatusChanged
 from stillhouse.contract.resources import QueuePlace
@@ -165,6 +165,14 @@ def test_the_place_in_the_queue(desk: Desk) -> None:
     assert place(desk, first) == QueuePlace(position=1, reason="waits for a free cpu worker")
     assert place(desk, second) == QueuePlace(position=2, reason="1 queued before it; waits for a free cpu worker")
     assert place(desk, other) == QueuePlace(position=3, reason="2 queued before it; waits for a free cpu worker")
+
+
+def test_a_place_far_back_is_not_counted_to_the_end(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queries, "MOST_COUNTED", 2)
+    jobs = [desk.submit() for _ in range(4)]
+    told = [place(desk, job_id) for job_id in jobs]
+    assert [one and one.position for one in told] == [1, 2, 3, 3]
+    assert told[3] == QueuePlace(position=3, reason="2 or more queued before it; waits for a free cpu worker")
 
 
 def test_a_wide_job_is_told_what_it_waits_for(desk: Desk) -> None:

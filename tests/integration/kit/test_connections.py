@@ -12,20 +12,14 @@ from app.kit.database import Database
 ROW = {"owner": "ann", "key": "k", "request": "POST /jobs", "body_sha256": "0"}
 
 
-@pytest.fixture
-def ours(postgres_url: str) -> Iterator[Database]:
-    """A clean database."""
+def connected(postgres_url: str) -> Iterator[Database]:
+    """A clean database, as one process is connected to it."""
     opened = Database(postgres_url)
     yield opened
     opened.dispose()
 
 
-@pytest.fixture
-def other(postgres_url: str) -> Iterator[Database]:
-    """The same database, as another process is connected to it."""
-    opened = Database(postgres_url)
-    yield opened
-    opened.dispose()
+ours, other = pytest.fixture(connected), pytest.fixture(connected)
 
 
 def end_connections(of: Database, by: Database) -> None:

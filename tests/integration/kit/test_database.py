@@ -63,6 +63,8 @@ def test_times_are_compared_as_times(database: Database) -> None:
                 select(IdempotencyKeyRow.key).where(IdempotencyKeyRow.created_at < now(offset))
             ).all()
         assert bool(found) is is_later
+    with database.reading() as session:
+        assert session.scalars(select(now(-0.05) < now())).one(), "parts of a second count"
 
 
 def test_a_time_comes_back_in_utc(database: Database) -> None:
