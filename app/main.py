@@ -26,6 +26,7 @@ from app.keys import bootstrap
 from app.keys.endpoints import router as keys
 from app.kit.database import Database
 from app.plans.endpoints import router as plans
+from app.queue import Ringer
 from app.recipes.endpoints import router as recipes
 from app.settings import Settings
 from app.storage.stores import open_stores
@@ -65,7 +66,8 @@ def _make_parts(settings: Settings) -> Parts:
     numbers = Numbers(db, watching, stalled_seconds=settings.stalled_seconds)
     return Parts(
         settings=settings, db=db, stores=watched(open_stores(db, settings), numbers.stores),
-        announcer=announce(settings.broker_url), watching=watching, numbers=numbers, rates=Rates(settings.broker_url),
+        announcer=announce(settings.broker_url), ringer=Ringer(settings.broker_url), watching=watching,
+        numbers=numbers, rates=Rates(settings.broker_url),
         seats=Seats(settings.max_streams, settings.max_streams_per_key),
     )
 
@@ -80,6 +82,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         stack.callback(parts.db.dispose)
         stack.callback(parts.stores.close)
         stack.callback(parts.announcer.close)
+        stack.enter_context(parts.ringer)
         ring = await stack.enter_async_context(
             delivering(parts.db, sender, keep_days=parts.settings.webhook_log_days)
         )

@@ -1,7 +1,13 @@
 """Rings a worker: a Celery message that holds only a job's id. The row is the job; a lost ring is rung again."""
 
 import logging
+from collections.abc import Iterator, Sequence
+from contextvars import Context, copy_context
+from dataclasses import dataclass, field
 from functools import cache
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import Self
 
 from celery import Celery
 from kombu.exceptions import OperationalError
@@ -24,13 +30,78 @@ def plans_of(queue: str) -> str:
     return "plans" if queue == "cpu" else f"plans-{queue}"
 
 
+@dataclass(frozen=True)
+class Ring:
+    """That a job waits in a queue; and for the log, on whose behalf it is rung."""
+
+    queue: str
+    job_id: str
+    context: Context = field(default_factory=copy_context)
+
+
 def ring(broker_url: str, queue: str, job_id: str) -> None:
     """Tell the workers of a queue that a job waits. Call it after the commit; never raises for want of a broker."""
+    ring_all(broker_url, [Ring(queue, job_id)])
+
+
+def ring_all(broker_url: str, rings: Sequence[Ring]) -> None:
+    """As `ring`, for several jobs at the price of one."""
+    app = _producer(broker_url)
     try:
-        _producer(broker_url).send_task(TASK, args=[job_id], queue=queue, retry=False, ignore_result=True)
-        log.info("rang for a worker", extra={"job_id": job_id, "queue": queue})
+        with app.producer_or_acquire() as producer, producer.batch():
+            for one in rings:
+                app.send_task(
+                    TASK, args=[one.job_id], queue=one.queue, producer=producer, retry=False, ignore_result=True
+                )
     except (OperationalError, OSError) as error:
-        log.warning("no worker was rung for %s; the reaper will ring again: %s", job_id, error)
+        named = ", ".join(one.job_id for one in rings)
+        log.warning("no worker was rung for %s; the reaper will ring again: %s", named, error)
+        return
+    for one in rings:
+        one.context.run(log.info, "rang for a worker", extra={"job_id": one.job_id, "queue": one.queue})
+
+
+class Ringer:
+    """Rings from a thread of its own, while it is open: whoever submits waits for no broker.
+
+    What waits while it rings is rung together, so that a broker out of reach is asked once for all of it. Safe to share
+    between threads.
+    """
+
+    def __init__(self, broker_url: str) -> None:
+        self._broker_url = broker_url
+        self._waiting: SimpleQueue[Ring | None] = SimpleQueue()
+        self._thread = Thread(target=self._ring_until_closed, name="ringer", daemon=True)
+
+    def __enter__(self) -> Self:
+        """Begin to ring."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Ring for all that waits, and end."""
+        self._waiting.put(None)
+        self._thread.join()
+
+    def ring(self, queue: str, job_id: str) -> None:
+        """Tell the workers of a queue, soon, that a job waits. Call it after the commit."""
+        self._waiting.put(Ring(queue, job_id))
+
+    def _ring_until_closed(self) -> None:
+        is_closed = False
+        while not is_closed:
+            found = [self._waiting.get(), *self._at_once()]
+            is_closed = None in found
+            rings = [one for one in found if one is not None]
+            if rings:
+                ring_all(self._broker_url, rings)
+
+    def _at_once(self) -> Iterator[Ring | None]:
+        while True:
+            try:
+                yield self._waiting.get_nowait()
+            except Empty:
+                return
 
 
 @cache

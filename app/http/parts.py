@@ -11,6 +11,7 @@ from app.http.rates import Rates
 from app.http.seats import Seats
 from app.jobs.watching import Watching
 from app.kit.database import Database
+from app.queue import Ringer
 from app.settings import Settings
 from app.storage.stores import Stores
 
@@ -23,6 +24,7 @@ class Parts:
     db: Database
     stores: Stores
     announcer: Announcer
+    ringer: Ringer
     watching: Watching
     numbers: Numbers
     rates: Rates

@@ -14,7 +14,6 @@ from app.jobs.reading import full_resource
 from app.jobs.schemas import JobChange
 from app.jobs.spec_reading import read_spec
 from app.jobs.submission import SPEC_FAILURES, IdempotencyKeyOf, admit, enqueue, once
-from app.queue import ring
 from stillhouse.contract.failures import (
     IdempotencyInFlightError,
     IdempotencyMismatchError,
@@ -56,7 +55,7 @@ def change(caller: SubmitterOf, parts: PartsOf, job_id: str, wanted: Annotated[J
         row = service.change(session, caller.owner, job_id, wanted)
         job = full_resource(parts, session, row)
     if row.status is Status.QUEUED and "priority" in wanted.model_fields_set:
-        ring(parts.settings.broker_url, row.queue, job_id)
+        parts.ringer.ring(row.queue, job_id)
     return job
 
 
@@ -70,7 +69,7 @@ def cancel(caller: SubmitterOf, parts: PartsOf, job_id: str, keep: KeepOf = "non
         row = service.cancel(session, caller.owner, job_id, keep=None if keep == "none" else keep)
         job = full_resource(parts, session, row)
     if row.status is Status.QUEUED:
-        ring(parts.settings.broker_url, row.queue, job_id)
+        parts.ringer.ring(row.queue, job_id)
     parts.announcer.announce(job_id)
     return job
 
@@ -91,7 +90,7 @@ def resume(caller: SubmitterOf, parts: PartsOf, job_id: str) -> Job:
         row = service.resume(session, caller.owner, job_id)
         job = full_resource(parts, session, row)
     if row.status is Status.QUEUED:
-        ring(parts.settings.broker_url, row.queue, job_id)
+        parts.ringer.ring(row.queue, job_id)
     parts.announcer.announce(job_id)
     return job
 

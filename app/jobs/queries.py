@@ -29,7 +29,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import InstrumentedAttribute, aliased, defer
 
 from app.artifacts.models import ArtifactRow
-from app.jobs.models import JobAttemptRow, JobCheckpointRow, JobEventRow, JobFileRow, JobMetricRow, JobRow
+from app.jobs.models import JobAttemptRow, JobCheckpointRow, JobEventRow, JobFileRow, JobInputRow, JobMetricRow, JobRow
 from app.kit.clock import now
 from app.kit.database import storable, table
 from app.kit.paging import after_cursor
@@ -62,13 +62,19 @@ def insertion() -> Executable:
 
 
 @cache
-def held_inputs() -> Select[str]:
-    """Ids of those of the artifacts `ids` that are the owner's, locked against deletion."""
-    return (
-        select(ArtifactRow.id)
+def input_insertion() -> Executable:
+    """Has the job `job_id` hold those of the artifacts `ids` that are the owner's; returns their ids.
+
+    They are locked against deletion.
+    """
+    columns = table(JobInputRow).c
+    owned = (
+        select(bindparam("job_id", type_=columns.job_id.type), ArtifactRow.id)
         .where(ArtifactRow.owner == _asked(ArtifactRow.owner), ArtifactRow.id.in_(bindparam("ids", expanding=True)))
-        .with_for_update(read=True, key_share=True)
+        .with_for_update(read=True, key_share=True, of=ArtifactRow)
     )
+    added = insert(table(JobInputRow)).from_select([columns.job_id, columns.artifact_id], owned)
+    return added.returning(columns.artifact_id)
 
 
 @cache

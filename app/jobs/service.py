@@ -4,16 +4,15 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import insert, update
+from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from app.artifacts.models import ArtifactRow
 from app.jobs import log, queries
-from app.jobs.models import JobAttemptRow, JobEventRow, JobInputRow, JobRow
+from app.jobs.models import JobAttemptRow, JobEventRow, JobRow
 from app.jobs.schemas import JobChange
 from app.kit import logs
 from app.kit.clock import now
-from app.kit.database import table
 from app.kit.ids import new_id
 from app.kit.paging import Slice, cut
 from app.quotas import service as quotas
@@ -46,7 +45,6 @@ def submit(
 
     Ring after the commit: the row counts as rung already. Raises UnknownArtifactError.
     """
-    inputs = _hold_inputs(session, owner, spec)
     row: JobRow = session.scalars(queries.insertion(), {
         "id": new_id(kind), "kind": kind, "owner": owner, "spec": raw, "spec_version": spec.version, "queue": queue,
         "name": retried.name if retried else spec.name, "labels": retried.labels if retried else spec.labels,
@@ -54,9 +52,7 @@ def submit(
         "num_devices": spec.devices if kind == "job" else 1,  # preflight alone runs in one process
         "max_running": max_running,
     }).one()
-    named = [{"job_id": row.id, "artifact_id": artifact_id} for artifact_id in inputs]
-    if named:
-        session.connection().execute(insert(table(JobInputRow)), named)
+    _hold_inputs(session, row, spec)
     reason = f"a retry of {retried.id}" if retried else "submitted"
     first = StatusChanged(status=Status.QUEUED, reason=reason, request_id=logs.request_id())
     log.append(session, row, row.created_at, [first])
@@ -69,14 +65,16 @@ def _priority(spec: JobSpec, kind: Kind, retried: JobRow | None) -> int:
     return retried.priority if retried else spec.priority
 
 
-def _hold_inputs(session: Session, owner: str, spec: JobSpec) -> set[str]:
-    """Ids of the artifacts that the spec names, locked against deletion until the commit."""
+def _hold_inputs(session: Session, row: JobRow, spec: JobSpec) -> None:
+    """Have the job hold the artifacts that its spec names: none of them can be deleted from now on."""
     named = spec.artifacts()
-    found = session.scalars(queries.held_inputs(), {"owner": owner, "ids": list(set(named.values()))}).all()
+    if not named:
+        return
+    asked = {"job_id": row.id, "owner": row.owner, "ids": list(set(named.values()))}
+    held = set(session.connection().scalars(queries.input_insertion(), asked))
     for pointer, artifact_id in named.items():
-        if artifact_id not in found:
+        if artifact_id not in held:
             raise UnknownArtifactError(param=pointer)
-    return set(found)
 
 
 def find(session: Session, owner: str, job_id: str, kind: Kind = "job") -> JobRow:

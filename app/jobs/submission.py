@@ -21,7 +21,7 @@ from app.jobs import admission, service
 from app.jobs.models import JobRow
 from app.jobs.schemas import job_resource
 from app.jobs.spec_reading import SentSpec
-from app.queue import queue_of, ring
+from app.queue import queue_of
 from app.quotas import service as quotas
 from stillhouse.contract.failures import (
     EmptyDataError,
@@ -159,7 +159,7 @@ def enqueue(
         ).model_dump(mode="json")
         if key is not None:
             idempotency.finish(session, owner=caller.owner, key=key, status_code=HTTPStatus.ACCEPTED, response=job)
-    ring(parts.settings.broker_url, queue, row.id)
+    parts.ringer.ring(queue, row.id)
     return job
 
 

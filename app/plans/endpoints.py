@@ -19,7 +19,7 @@ from app.jobs.schemas import attempt_log
 from app.jobs.spec_reading import read_spec
 from app.jobs.submission import SPEC_BODY, SPEC_FAILURES, SpecBodyOf, admit, hold_place
 from app.plans.schemas import planning_resource
-from app.queue import plans_of, queue_of, ring
+from app.queue import plans_of, queue_of
 from stillhouse.contract.failures import (
     ArchiveTooLargeError,
     DeviceUnavailableError,
@@ -125,7 +125,7 @@ def _enqueue(parts: Parts, caller: Caller, body: bytes) -> str:
     with parts.db.writing() as session:
         hold_place(session, parts, caller, "plan")
         row = service.submit(session, owner=caller.owner, spec=sent.spec, raw=sent.raw, queue=queue, kind="plan")
-    ring(parts.settings.broker_url, queue, row.id)
+    parts.ringer.ring(queue, row.id)
     return row.id
 
 

@@ -1,23 +1,21 @@
 """What a user asks of a job that is there, over HTTP."""
 
-import json
 import math
 from datetime import datetime
 from io import BytesIO
 from typing import Any
 
 import pytest
-import redis
 from sqlalchemy import update
 
 from app.artifacts.service import store_file
-from app.doorbell import redis_url
 from app.jobs import life
 from app.jobs.models import JobRow
 from stillhouse.contract.events import CheckpointSaved
 from stillhouse.contract.failures import DivergedError
 from stillhouse.contract.report import Interruption
 from stillhouse.contract.status import Phase, Request
+from tests.fixtures.bells import listening
 from tests.fixtures.reports import small_report
 from tests.fixtures.service import Service
 
@@ -46,14 +44,12 @@ def test_a_job_is_paused_and_resumed(either_service: Service) -> None:
 
 
 def test_a_resumed_job_is_rung(service: Service, broker_url: str) -> None:
-    job_id = service.submitted()
-    service.client.post(f"/jobs/{job_id}/pause")
-    with redis.Redis.from_url(redis_url(broker_url)) as broker:
-        broker.delete("cpu")
+    with listening(broker_url, "cpu") as next_ring:
+        job_id = service.submitted()
+        assert job_id in next_ring("cpu")
+        service.client.post(f"/jobs/{job_id}/pause")
         service.client.post(f"/jobs/{job_id}/resume")
-        ring = json.loads(broker.lindex("cpu", 0) or b"{}")
-        broker.delete("cpu")
-    assert job_id in ring["headers"]["argsrepr"]
+        assert job_id in next_ring("cpu")
 
 
 def test_another_owners_job_is_neither_paused_nor_resumed(service: Service) -> None:
@@ -243,13 +239,12 @@ def test_all_but_the_priority_of_what_has_ended_is_changed(either_service: Servi
 
 
 def test_what_waits_is_moved_and_rung_for(service: Service, broker_url: str) -> None:
-    first, job_id = service.submitted(), service.submitted()
-    with redis.Redis.from_url(redis_url(broker_url)) as broker:
-        broker.delete("cpu")
+    with listening(broker_url, "cpu") as next_ring:
+        first, job_id = service.submitted(), service.submitted()
+        assert first in next_ring("cpu")
+        assert job_id in next_ring("cpu")
         assert patched(service, job_id, {"priority": 1})[1]["queue"]["position"] == 1
-        ring = json.loads(broker.lindex("cpu", 0) or b"{}")
-        broker.delete("cpu")
-    assert job_id in ring["headers"]["argsrepr"]
+        assert job_id in next_ring("cpu")
     assert [service.claim().job_id, service.claim().job_id] == [job_id, first]
 
 

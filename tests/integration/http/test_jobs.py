@@ -8,15 +8,14 @@ from typing import Any
 
 import httpx
 import pytest
-import redis
 
-from app.doorbell import redis_url
 from app.jobs import life
 from stillhouse.contract.events import Measured
 from stillhouse.contract.failures import DivergedError
 from stillhouse.contract.report import Report
 from stillhouse.contract.resources import Job
 from stillhouse.contract.status import Phase
+from tests.fixtures.bells import listening
 from tests.fixtures.files import MLP, idx, npy, npz, safetensors
 from tests.fixtures.reports import small_report
 from tests.fixtures.service import ADMIN_KEY, Service, progressed, running_service
@@ -52,13 +51,9 @@ def test_a_job_is_submitted_and_told(either_service: Service) -> None:
 
 
 def test_a_submitted_job_is_rung(service: Service, broker_url: str) -> None:
-    with redis.Redis.from_url(redis_url(broker_url)) as broker:
-        broker.delete("cpu", "gpu")
-        job_ids = [service.submitted(), service.submitted(device="cuda")]
-        rings = [json.loads(broker.lindex(queue, 0) or b"{}") for queue in ("cpu", "gpu")]
-        broker.delete("cpu", "gpu")
-    assert [ring["headers"]["task"] for ring in rings] == ["stillhouse.run"] * 2
-    assert [job_id in ring["headers"]["argsrepr"] for job_id, ring in zip(job_ids, rings, strict=True)] == [True] * 2
+    with listening(broker_url, "cpu", "gpu") as next_ring:
+        for queue, device in (("cpu", "auto"), ("gpu", "cuda")):
+            assert service.submitted(device=device) in next_ring(queue)
 
 
 def test_a_job_is_submitted_though_no_broker_answers(sqlite_url: str, tmp_path: Path) -> None:

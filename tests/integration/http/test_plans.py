@@ -1,4 +1,3 @@
-import json
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -6,9 +5,7 @@ from typing import Any
 
 import httpx
 import pytest
-import redis
 
-from app.doorbell import redis_url
 from app.jobs import life
 from app.jobs.models import JobRow
 from stillhouse.contract.events import Planned
@@ -22,6 +19,7 @@ from stillhouse.contract.failures import (
     WorkerLostError,
 )
 from stillhouse.contract.resources import AttemptLog, Planning, Problem
+from tests.fixtures.bells import listening
 from tests.fixtures.plans import small_plan
 from tests.fixtures.service import ADMIN_KEY, Service, bearer
 from tests.fixtures.waiting import wait_until
@@ -170,15 +168,13 @@ def test_another_owners_plan_is_not_found(service: Service) -> None:
 
 
 def test_a_plan_is_rung_where_its_job_would_run(service: Service, broker_url: str) -> None:
-    with redis.Redis.from_url(redis_url(broker_url)) as broker:
-        broker.delete("plans", "plans-gpu")
+    with listening(broker_url, "plans", "plans-gpu") as next_ring:
         ids = [
             service.client.post("/plans", json=service.spec(device=device), headers=AT_ONCE).json()["id"]
             for device in ("auto", "cuda")
         ]
-        rings = [json.loads(broker.lindex(queue, 0) or b"{}") for queue in ("plans", "plans-gpu")]
-        broker.delete("plans", "plans-gpu")
-    assert [plan_id in ring["headers"]["argsrepr"] for plan_id, ring in zip(ids, rings, strict=True)] == [True] * 2
+        rung = [next_ring(queue) for queue in ("plans", "plans-gpu")]
+    assert [plan_id in ring for plan_id, ring in zip(ids, rung, strict=True)] == [True] * 2
     assert [make(service, queue) for queue in ("plans", "plans-gpu")] == ids
 
 
