@@ -1,6 +1,7 @@
 """`python -m app` serves the API; `migrate` brings the database up to date; `doctor` looks at every back end."""
 
 import contextlib
+import gc
 import ipaddress
 import logging
 import sys
@@ -65,6 +66,9 @@ def _serve(wanted: Settings) -> int:
         return _complain(problem)
     logs.configure(wanted.log_format, wanted.log_level, process="api", secrets=logs.secrets_of(wanted))
     config = uvicorn.Config(create_app(wanted), **server_options(wanted))
+    # What is loaded by now stays. To look through all of it for garbage, now and then, stops every request meanwhile.
+    gc.collect()
+    gc.freeze()
     # Uvicorn raises the signal that ended it once more, when all is closed.
     with contextlib.suppress(KeyboardInterrupt):
         _Server(config).run()

@@ -19,6 +19,7 @@ from app.http.parts import Parts
 from app.http.patience import Patience
 from app.http.rates import Rates
 from app.http.seats import Seats
+from app.http.turns import Turns
 from app.jobs.control import router as control
 from app.jobs.endpoints import router as jobs
 from app.jobs.watching import Watching, reader
@@ -68,7 +69,7 @@ def _make_parts(settings: Settings) -> Parts:
         settings=settings, db=db, stores=watched(open_stores(db, settings), numbers.stores),
         announcer=announce(settings.broker_url), ringer=Ringer(settings.broker_url), watching=watching,
         numbers=numbers, rates=Rates(settings.broker_url),
-        seats=Seats(settings.max_streams, settings.max_streams_per_key),
+        seats=Seats(settings.max_streams, settings.max_streams_per_key), turns=Turns(),
     )
 
 

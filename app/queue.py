@@ -11,10 +11,13 @@ from typing import Self
 
 from celery import Celery
 from kombu.exceptions import OperationalError
+from kombu.messaging import Producer
 
 from stillhouse.contract.spec import JobSpec
 
 TASK = "stillhouse.run"
+# Where so many rings wait, one more wakes nobody: whoever is free has taken one, and claims again after each job.
+ENOUGH_RINGS = 100
 _CONNECT_SECONDS = 2
 
 log = logging.getLogger(__name__)
@@ -49,16 +52,25 @@ def ring_all(broker_url: str, rings: Sequence[Ring]) -> None:
     app = _producer(broker_url)
     try:
         with app.producer_or_acquire() as producer, producer.batch():
+            deaf = {queue for queue in {one.queue for one in rings} if _num_waiting(producer, queue) >= ENOUGH_RINGS}
             for one in rings:
-                app.send_task(
-                    TASK, args=[one.job_id], queue=one.queue, producer=producer, retry=False, ignore_result=True
-                )
+                if one.queue not in deaf:
+                    app.send_task(
+                        TASK, args=[one.job_id], queue=one.queue, producer=producer, retry=False, ignore_result=True
+                    )
     except (OperationalError, OSError) as error:
         named = ", ".join(one.job_id for one in rings)
         log.warning("no worker was rung for %s; the reaper will ring again: %s", named, error)
         return
     for one in rings:
         one.context.run(log.info, "rang for a worker", extra={"job_id": one.job_id, "queue": one.queue})
+
+
+def _num_waiting(producer: Producer, queue: str) -> int:
+    """How many rings nobody has heard yet."""
+    # The channel's own way to ask makes a new client, as much work as to ring.
+    found: int = producer.channel.client.llen(queue)
+    return found
 
 
 class Ringer:

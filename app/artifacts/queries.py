@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 from sqlalchemy import Select, bindparam, exists, or_, select, update
 from sqlalchemy.sql.dml import ReturningUpdate
@@ -112,7 +113,12 @@ def doomed(limit: int) -> Select[LooseBlobRow]:
 
 
 @cache
-def several() -> Select[ArtifactRow]:
-    """Those of the artifacts `ids` that are the `owner`'s. Built once: it is asked with every submit."""
+def headers() -> Select[str, str, str, dict[str, Any]]:
+    """Id, kind, format and facts of those of the artifacts `ids` that are the `owner`'s.
+
+    Built once, and of columns alone: it is asked with every submit.
+    """
     owner = bindparam("owner", type_=ArtifactRow.owner.type)
-    return select(ArtifactRow).where(ArtifactRow.owner == owner, ArtifactRow.id.in_(bindparam("ids", expanding=True)))
+    return select(ArtifactRow.id, ArtifactRow.kind, ArtifactRow.format, ArtifactRow.facts).where(
+        ArtifactRow.owner == owner, ArtifactRow.id.in_(bindparam("ids", expanding=True))
+    )

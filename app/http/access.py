@@ -1,5 +1,6 @@
 """Who is asking: the owner behind a request's API key, and what the key may do."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -35,19 +36,23 @@ class Caller:
             )
 
 
-def _caller(
+async def _caller(
     request: Request, needed: SecurityScopes, parts: PartsOf,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
 ) -> Caller:
     if credentials is None:
         raise UnauthenticatedError
-    key = authenticate(parts.db, credentials.credentials)
+    return await parts.turns.read(_identify, request, parts, credentials.credentials, needed.scopes)
+
+
+def _identify(request: Request, parts: Parts, secret: str, scopes: Sequence[str]) -> Caller:
+    key = authenticate(parts.db, secret)
     caller = Caller(
         owner=key.owner, key_id=key.id, scopes=frozenset(key.scopes.split()),
         limits=KeyLimits.model_validate(key.limits or {}),
     )
     _count(request, parts, caller)
-    for scope in needed.scopes:
+    for scope in scopes:
         caller.demand(scope)
     return caller
 

@@ -9,6 +9,7 @@ from app.doorbell import Announcer
 from app.http.numbers import Numbers
 from app.http.rates import Rates
 from app.http.seats import Seats
+from app.http.turns import Turns
 from app.jobs.watching import Watching
 from app.kit.database import Database
 from app.queue import Ringer
@@ -29,6 +30,7 @@ class Parts:
     numbers: Numbers
     rates: Rates
     seats: Seats
+    turns: Turns
 
 
 async def _parts(request: Request) -> Parts:  # async: it is not worth a thread

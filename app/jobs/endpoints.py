@@ -68,10 +68,14 @@ LabelsOf = Annotated[
     "/jobs", status_code=202, openapi_extra=SPEC_BODY, response_model=Job,
     responses=declared(*SPEC_FAILURES, IdempotencyMismatchError, IdempotencyInFlightError),
 )
-def submit(
+async def submit(
     caller: SubmitterOf, parts: PartsOf, body: SpecBodyOf, idempotency_key: IdempotencyKeyOf = None
 ) -> Response:
     """Submit a distillation job. It is checked against the headers of its artifacts, and queued."""
+    return await parts.turns.write(_submit, caller, parts, body, idempotency_key)
+
+
+def _submit(caller: Caller, parts: Parts, body: bytes, idempotency_key: str | None) -> Response:
     sent = read_spec(body)
 
     def make() -> dict[str, Any]:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from time import monotonic
 
 from sqlalchemy.orm import Session
-from starlette.concurrency import run_in_threadpool
 
 from app.http.downloads import names_etag
 from app.http.parts import Parts
@@ -57,12 +56,12 @@ async def standing_otherwise(parts: Parts, owner: str, job_id: str, *, known: st
     `known` is an If-None-Match. No thread and no database session is held while waiting. Raises NotFoundError.
     """
     deadline = monotonic() + seconds
-    found = await run_in_threadpool(standing, parts, owner, job_id)
+    found = await parts.turns.read(standing, parts, owner, job_id)
     known = known or found.etag
     while names_etag(known, found.etag) and not found.is_final and not parts.watching.is_closing:
         left = deadline - monotonic()
         if left <= 0:
             break
         await parts.watching.wait_for_news(job_id, found.seq, min(left, LOOK_SECONDS))
-        found = await run_in_threadpool(standing, parts, owner, job_id)
+        found = await parts.turns.read(standing, parts, owner, job_id)
     return found

@@ -259,7 +259,7 @@ def queue_place(session: Session, job: JobRow, max_running: int = 0) -> QueuePla
     """Where a queued job stands; None when it is not queued. `max_running` is the service's limit, 0 none."""
     if job.status is not Status.QUEUED:
         return None
-    num_before = session.scalars(queries.queued_before(), queries.place_of(job, max_running)).one()
+    num_before = session.connection().scalars(queries.queued_before(), queries.place_of(job, max_running)).one()
     reason = _held_back(session, job, max_running) or _awaited(job)
     if num_before:
         or_more = " or more" if num_before == queries.MOST_COUNTED else ""

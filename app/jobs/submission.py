@@ -88,8 +88,8 @@ def admit(parts: Parts, owner: str, spec: JobSpec) -> None:
     """
     _refuse_too_long(spec.max_runtime, parts.settings.max_runtime_seconds)
     with parts.db.reading() as session:
-        rows = session.scalars(
-            artifact_queries.several(), {"owner": owner, "ids": list(spec.artifacts().values())}
+        rows = session.connection().execute(
+            artifact_queries.headers(), {"owner": owner, "ids": list(spec.artifacts().values())}
         ).all()
     admission.check(spec, {row.id: row for row in rows})
 

@@ -1,6 +1,7 @@
 """Statements about API keys."""
 
 from functools import cache
+from typing import Any
 
 from sqlalchemy import ColumnElement, Select, Update, bindparam, or_, select, update
 
@@ -12,17 +13,19 @@ _SECONDS_BETWEEN_TOUCHES = 60
 
 
 @cache
-def known() -> Select[ApiKeyRow, bool, bool]:
+def known() -> Select[str, str, str, dict[str, Any] | None, bool, bool]:
     """The key whose secret has the digest `sha256`, or had it before a rotation, unless revoked.
 
-    Beside it whether it has expired, and whether its last use was noted lately. Built once: every request asks it.
+    Its id, owner, scopes and limits; whether it has expired, and whether its last use was noted lately. Built once, and
+    of columns alone: every request asks it.
     """
     digest = bindparam("sha256", type_=ApiKeyRow.secret_sha256.type)
     former = select(FormerSecretRow.key_id).where(
         FormerSecretRow.secret_sha256 == digest, FormerSecretRow.valid_until > now()
     )
     has_expired = ApiKeyRow.expires_at.is_not(None) & (ApiKeyRow.expires_at <= now())
-    return select(ApiKeyRow, has_expired, ~_is_untouched()).where(
+    columns = (ApiKeyRow.id, ApiKeyRow.owner, ApiKeyRow.scopes, ApiKeyRow.limits)
+    return select(*columns, has_expired.label("has_expired"), (~_is_untouched()).label("is_noted")).where(
         or_(ApiKeyRow.secret_sha256 == digest, ApiKeyRow.id.in_(former)), ApiKeyRow.revoked_at.is_(None)
     )
 

@@ -5,6 +5,7 @@ import logging
 import secrets
 import string
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -54,20 +55,31 @@ def ensure_bootstrap(session: Session, secret: str) -> None:
     )
 
 
-def authenticate(db: Database, secret: str) -> ApiKeyRow:
+@dataclass(frozen=True)
+class KnownKey:
+    """What a request needs to know of its key."""
+
+    id: str
+    owner: str
+    scopes: str
+    limits: dict[str, Any] | None
+
+
+def authenticate(db: Database, secret: str) -> KnownKey:
     """The key that this secret belongs to. Raises UnauthenticatedError."""
     digest = _digest(secret)
     with db.reading() as session:
         # Looked up by digest, which nobody can steer: how long that takes tells nothing about the secret.
-        found = session.execute(queries.known(), {"sha256": digest}).one_or_none()
+        found = session.connection().execute(queries.known(), {"sha256": digest}).one_or_none()
     if found is None:
         raise UnauthenticatedError
-    row, has_expired, is_noted = found
+    *key, has_expired, is_noted = found
     if has_expired:
         raise UnauthenticatedError("The API key has expired; ask for a new one.")
+    known = KnownKey(*key)
     if not is_noted:
-        _note_use(db, row.id)
-    return row
+        _note_use(db, known.id)
+    return known
 
 
 def _note_use(db: Database, key_id: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from stillhouse.contract.events import CheckpointSaved, Failed, Finished, Noted, PhaseStarted, Stopped, TrainerEvent
+from stillhouse.contract.events import CheckpointSaved, Failed, Finished, Noted, Stopped, TrainerEvent
 from stillhouse.contract.failures import DeviceUnavailableError
 from stillhouse.contract.spec import JobSpec
 from stillhouse.contract.status import Phase, Request
@@ -50,9 +50,10 @@ def train_on_two(lesson: Lesson, spec: JobSpec) -> dict[str, torch.Tensor]:
     return first
 
 
-@pytest.mark.parametrize(
-    "student", [{"kind": "mlp", "hidden": [6]}, {"kind": "cnn", "channels": [4], "batch_norm": False}]
-)
+@pytest.mark.parametrize("student", [
+    pytest.param({"kind": "mlp", "hidden": [6]}, marks=pytest.mark.slow),
+    {"kind": "cnn", "channels": [4], "batch_norm": False},
+])
 def test_two_processes_train_as_one(lesson: Lesson, student: dict[str, Any]) -> None:
     spec = lesson.spec(**EXACT, student=student)
     alone = lesson.train(spec).keeper.trainings[Phase.DISTILLING].model.state_dict()
@@ -69,7 +70,7 @@ def on_two(lesson: Lesson, spec: JobSpec, requested: Any = never) -> tuple[Path,
     return scratch, run(spec, lesson.inputs, scratch, checkpoint=None, device="cpu,cpu", requested=requested)
 
 
-def test_a_killed_rank_takes_the_job_back_to_its_last_checkpoint(
+def test_no_other_machine_reaches_the_ranks_and_a_killed_one_takes_the_job_back_to_its_last_checkpoint(
     lesson: Lesson
 ) -> None:
     flip = {"transforms": [{"kind": "flip"}]}
@@ -79,7 +80,8 @@ def test_a_killed_rank_takes_the_job_back_to_its_last_checkpoint(
     seen: list[TrainerEvent] = []
     for event in events:
         if isinstance(event, CheckpointSaved) and not any(isinstance(before, CheckpointSaved) for before in seen):
-            kill_a_rank()
+            assert listening_at(launched()) == {"127.0.0.1"}
+            launched()[-1].send_signal(signal.SIGKILL)
         seen.append(event)
     assert isinstance(seen[-1], Finished), seen[-1]
     assert "resumed" in [event.code for event in seen if isinstance(event, Noted)]
@@ -97,22 +99,11 @@ def launched() -> list[psutil.Process]:
     return found
 
 
-def kill_a_rank() -> None:
-    launched()[-1].send_signal(signal.SIGKILL)
-
-
-def test_no_other_machine_can_reach_the_processes(lesson: Lesson) -> None:
-    asked: list[Request] = []
-    spec = lesson.spec(training={"epochs": 10_000, "batch_size": 16})
-    _, events = on_two(lesson, spec, lambda: asked[0] if asked else None)
-    next(event for event in events if isinstance(event, PhaseStarted) and event.phase is Phase.DISTILLING)
-    addresses = {
-        connection.laddr.ip for process in launched() for connection in process.net_connections()
+def listening_at(processes: list[psutil.Process]) -> set[str]:
+    return {
+        connection.laddr.ip for process in processes for connection in process.net_connections()
         if connection.status == psutil.CONN_LISTEN
     }
-    assert addresses == {"127.0.0.1"}
-    asked.append(Request.CANCEL)
-    assert isinstance(list(events)[-1], Stopped)
 
 
 @pytest.mark.slow
