@@ -22,8 +22,8 @@ up: install-local
 test: export OMP_WAIT_POLICY := passive
 test: export PYTHONHASHSEED := 0
 test: install-dev
-	@$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
-	@$(BIN)/python -m pytest -n 2 --dist worksteal --backends production $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist worksteal --backends production $(ARGS)
 
 faults: install-dev
 	@$(BIN)/python -m pytest tests/faults -m "not gpu" $(ARGS)

@@ -25,8 +25,6 @@ _TESTS = Path(__file__).parent
 _FIRST_PASS_ONLY = (
     "unit", "architecture", "fuzz", "gpu", "faults", "integration/export", "integration/engine", "integration/cli",
     "integration/client", "integration/local",
-    # The engine again and again, which no back end changes: CI has half an hour.
-    "e2e/test_rows.py", "e2e/test_devices.py", "e2e/test_kills.py",
 )
 _EMBEDDED_FIXTURES = {"sqlite_template", "sqlite_url", "sqlite_database"}
 

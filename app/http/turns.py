@@ -1,7 +1,7 @@
 """Threads for what is asked most, a few at a time: Python runs one of them, and the others take the processor from it.
 
-Each limit has its own threads: whoever waits for a database's lock holds up nobody who only reads, and neither holds up
-those who move bytes, which are many and wait for disks and networks (the framework's own threads).
+Whoever waits for a database's lock holds up nobody who only reads; and neither waits for those who move bytes, which are
+many, wait for disks and networks, and have the framework's own threads.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from typing import ParamSpec, TypeVar
 
 from anyio import CapacityLimiter, to_thread
 
-# Enough that some wait for the database while one runs. With 40, half as many requests are answered in time.
+# Enough that some wait for the database while one runs; more of them answer fewer requests, and late.
 AT_A_TIME = 4
 
 Asked = ParamSpec("Asked")

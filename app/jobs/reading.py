@@ -12,6 +12,7 @@ from app.jobs import service
 from app.jobs.models import JobRow
 from app.jobs.schemas import applied_recipe, job_resource
 from stillhouse.contract.resources import Job
+from stillhouse.contract.status import TERMINAL
 
 # Whoever waits for a change looks that often even where the job's own log is silent: its place in the queue changes
 # with other jobs, and it stalls by doing nothing.
@@ -31,7 +32,8 @@ class Standing:
 def full_resource(parts: Parts, session: Session, row: JobRow) -> Job:
     """The job with its files, its place in the queue and its recipe."""
     return job_resource(
-        row, stalled_seconds=parts.settings.stalled_seconds, files=service.files(session, row.id),
+        row, stalled_seconds=parts.settings.stalled_seconds,
+        files=service.files(session, row.id) if row.status in TERMINAL else None,  # they come with its end
         place=service.queue_place(session, row, parts.settings.max_running_jobs),
         recipe=applied_recipe(row),
     )

@@ -106,7 +106,6 @@ class _OpenPart:
         self._store = store
         self._start = start
         self._id = new_id("blob")
-        self._store = store
         self._writing = ExitStack()
         announce(db, self._id, store.name)
         try:

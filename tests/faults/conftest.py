@@ -5,6 +5,7 @@
 
 import json
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -84,3 +85,12 @@ def fleet(silent_fleet: Fleet) -> Fleet:
     """A fleet without workers yet."""
     silent_fleet.broker.start()
     return silent_fleet
+
+
+@pytest.fixture
+def port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        number: int = found.getsockname()[1]
+        return number

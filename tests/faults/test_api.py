@@ -1,6 +1,5 @@
 """The API holds nothing that its successor does not find again."""
 
-import socket
 import threading
 from collections.abc import Iterator
 
@@ -15,15 +14,6 @@ from tests.fixtures.service import ADMIN_KEY, OWNER, bearer
 from tests.fixtures.waiting import wait_until
 
 fault = pytest.mark.fault
-
-
-@pytest.fixture
-def port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        number: int = found.getsockname()[1]
-        return number
 
 
 def answers(url: str) -> bool:

