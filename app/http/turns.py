@@ -1,6 +1,6 @@
 """Threads for what is asked most, a few at a time: Python runs one of them, and the others take the processor from it.
 
-Whoever waits for a database's lock holds up nobody who only reads; and neither waits for those who move bytes, which are
+Whoever waits for a database's lock holds up nobody who only reads; and neither waits for those who move bytes, who are
 many, wait for disks and networks, and have the framework's own threads.
 """
 
