@@ -12,6 +12,7 @@ from typing import Self
 from celery import Celery
 from kombu.exceptions import OperationalError
 from kombu.messaging import Producer
+from redis.exceptions import RedisError
 
 from stillhouse.contract.spec import JobSpec
 
@@ -58,7 +59,7 @@ def ring_all(broker_url: str, rings: Sequence[Ring]) -> None:
                     app.send_task(
                         TASK, args=[one.job_id], queue=one.queue, producer=producer, retry=False, ignore_result=True
                     )
-    except (OperationalError, OSError) as error:
+    except (OperationalError, RedisError, OSError) as error:
         named = ", ".join(one.job_id for one in rings)
         log.warning("no worker was rung for %s; the reaper will ring again: %s", named, error)
         return

@@ -13,6 +13,7 @@ from app.doorbell import redis_url
 from app.kit import logs
 from app.queue import ENOUGH_RINGS, Ringer, ring
 from tests.fixtures.bells import listening
+from tests.fixtures.waiting import wait_until
 
 pytestmark = pytest.mark.embedded
 
@@ -64,6 +65,26 @@ def test_nobody_waits_for_a_broker_that_is_away(tmp_path: Path, caplog: pytest.L
         ringer.ring("cpu", "job_1")
     (line,) = [record for record in caplog.records if "no worker was rung for job_1" in record.message]
     assert line.levelno == logging.WARNING
+
+
+def test_it_rings_on_when_the_broker_is_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    server = ValkeyServer(port=0, data_dir=tmp_path / "data", unix_socket_path=tmp_path / "broker.sock")
+    url = f"redis+socket://{tmp_path}/broker.sock"
+    server.start()
+    try:
+        with Ringer(url) as ringer:
+            with listening(url, "cpu") as next_ring:
+                ringer.ring("cpu", "job_1")
+                assert next_ring("cpu") == "['job_1']"
+            server.stop()
+            ringer.ring("cpu", "job_2")
+            wait_until(lambda: "no worker was rung for job_2" in caplog.text)
+            server.start()
+            with listening(url, "cpu") as next_ring:
+                ringer.ring("cpu", "job_3")
+                assert next_ring("cpu") == "['job_3']"
+    finally:
+        server.stop()
 
 
 def test_the_line_in_the_log_names_the_request(
