@@ -11,7 +11,7 @@ from typing import ParamSpec, TypeVar
 from anyio import CapacityLimiter, to_thread
 
 # Enough that some wait for the database while one runs; more of them answer fewer requests, and late.
-AT_A_TIME = 4
+AT_A_TIME = 8
 
 Asked = ParamSpec("Asked")
 Result = TypeVar("Result")
