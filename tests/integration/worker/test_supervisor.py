@@ -472,6 +472,18 @@ def test_a_job_whose_trainers_fall_silent_too_often_fails(
     assert (error["code"], error["blame"], error["retryable"]) == ("trainer_stalled", "infrastructure", True)
 
 
+def test_a_trainer_that_speaks_may_go_on_for_longer_than_it_may_be_silent(
+    shop: Workshop, office: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = office.submit(labels={"noop.steps": "20", "noop.wait": "0.05"})
+    # As much time as it may be silent passes between two steps, and none where nothing is told.
+    limit = shop.settings.stall_limit_seconds
+    monkeypatch.setattr("worker.limits.monotonic", lambda: limit * steps(office, job_id))
+    serve(shop, "cpu")
+    row = office.row(job_id)
+    assert (row.status, row.attempt) == (Status.SUCCEEDED, 1)
+
+
 def test_draining_while_inputs_are_staged_starts_no_trainer(shop: Workshop, office: Desk) -> None:
     job_id = office.submit()
     claim = office.claim()
