@@ -18,7 +18,7 @@ demo: install-local
 up: install-local
 	@$(BIN)/stillhouse up
 
-# Two processes whose idle threads spin take the processors from each other; both must collect the same tests.
+# Processes whose idle threads spin take the processors from each other; all of them must collect the same tests.
 test: export OMP_WAIT_POLICY := passive
 test: export PYTHONHASHSEED := 0
 test: install-dev

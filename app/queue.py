@@ -45,26 +45,35 @@ class Ring:
 
 def ring(broker_url: str, queue: str, job_id: str) -> None:
     """Tell the workers of a queue that a job waits. Call it after the commit; never raises for want of a broker."""
-    ring_all(broker_url, [Ring(queue, job_id)])
+    _ring_all(broker_url, [Ring(queue, job_id)])
 
 
-def ring_all(broker_url: str, rings: Sequence[Ring]) -> None:
-    """As `ring`, for several jobs at the price of one."""
+def _ring_all(broker_url: str, rings: Sequence[Ring]) -> None:
     app = _producer(broker_url)
     try:
         with app.producer_or_acquire() as producer, producer.batch():
-            deaf = {queue for queue in {one.queue for one in rings} if _num_waiting(producer, queue) >= ENOUGH_RINGS}
-            for one in rings:
-                if one.queue not in deaf:
-                    app.send_task(
-                        TASK, args=[one.job_id], queue=one.queue, producer=producer, retry=False, ignore_result=True
-                    )
+            wanted = _wanted(producer, rings)
+            for one in wanted:
+                app.send_task(
+                    TASK, args=[one.job_id], queue=one.queue, producer=producer, retry=False, ignore_result=True
+                )
     except (OperationalError, RedisError, OSError) as error:
         named = ", ".join(one.job_id for one in rings)
         log.warning("no worker was rung for %s; the reaper will ring again: %s", named, error)
         return
-    for one in rings:
+    for one in wanted:
         one.context.run(log.info, "rang for a worker", extra={"job_id": one.job_id, "queue": one.queue})
+
+
+def _wanted(producer: Producer, rings: Sequence[Ring]) -> list[Ring]:
+    """Those of the rings that their queues have room for."""
+    room = {queue: ENOUGH_RINGS - _num_waiting(producer, queue) for queue in {one.queue for one in rings}}
+    found: list[Ring] = []
+    for one in rings:
+        if room[one.queue] > 0:
+            room[one.queue] -= 1
+            found.append(one)
+    return found
 
 
 def _num_waiting(producer: Producer, queue: str) -> int:
@@ -107,7 +116,7 @@ class Ringer:
             is_closed = None in found
             rings = [one for one in found if one is not None]
             if rings:
-                ring_all(self._broker_url, rings)
+                _ring_all(self._broker_url, rings)
 
     def _at_once(self) -> Iterator[Ring | None]:
         while True:

@@ -10,7 +10,7 @@ from typing import ParamSpec, TypeVar
 
 from anyio import CapacityLimiter, to_thread
 
-# Enough that some wait for the database while one runs; more of them answer fewer requests, and late.
+# Enough that some wait for the database while one runs; more of them would wait for each other.
 AT_A_TIME = 8
 
 Asked = ParamSpec("Asked")

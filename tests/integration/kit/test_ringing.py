@@ -60,6 +60,18 @@ def test_where_enough_rings_wait_none_is_added(broker_url: str) -> None:
         assert num_waiting(broker_url, "gpu") == ENOUGH_RINGS
 
 
+def test_a_ring_that_nobody_needs_is_neither_made_nor_told(broker_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    with listening(broker_url, "gpu"):
+        ringer = Ringer(broker_url)
+        for number in range(ENOUGH_RINGS + 3):  # all of them at once
+            ringer.ring("gpu", f"job_{number}")
+        with ringer:
+            pass
+        assert num_waiting(broker_url, "gpu") == ENOUGH_RINGS
+    assert [record.message for record in caplog.records] == ["rang for a worker"] * ENOUGH_RINGS
+
+
 def test_nobody_waits_for_a_broker_that_is_away(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with Ringer(f"redis+socket://{tmp_path}/nobody.sock") as ringer:
         ringer.ring("cpu", "job_1")
