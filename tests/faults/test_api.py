@@ -8,7 +8,7 @@ import pytest
 
 from stillhouse import Client
 from stillhouse.contract.status import Status
-from tests.fixtures.fleet import Fleet
+from tests.fixtures.fleet import Fleet, answers
 from tests.fixtures.recovery import Recovery
 from tests.fixtures.service import ADMIN_KEY, OWNER, bearer
 from tests.fixtures.waiting import wait_until
@@ -16,20 +16,11 @@ from tests.fixtures.waiting import wait_until
 fault = pytest.mark.fault
 
 
-def answers(url: str) -> bool:
-    """Whether the API is there, and has its database."""
-    try:
-        return httpx.get(f"{url}/jobs", headers=bearer(ADMIN_KEY), trust_env=False, timeout=60).status_code == 200
-    except httpx.TransportError:
-        return False
-
-
 @fault(
     "SIGKILL of the API while it is watched and uploaded to, then a new start",
     sees="jobs go on; a watch goes on without a gap; the upload fails, leaves nothing, and is to be sent again",
 )
 def test_sigkill_of_the_api(fleet: Fleet, recovery: Recovery, port: int) -> None:
-    fleet.environment |= {"STILLHOUSE_BOOTSTRAP_KEY": ADMIN_KEY}
     url = f"http://127.0.0.1:{port}"
     api = fleet.start_api(port)
     fleet.start_worker()

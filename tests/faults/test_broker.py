@@ -109,7 +109,6 @@ def test_rings_that_are_lost_are_rung_again(
 @fault("the broker hangs: it takes connections, and answers nothing", sees="nothing: jobs are accepted, and jobs go on")
 @pytest.mark.slow
 def test_a_broker_that_hangs_stops_nothing(fleet: Fleet, recovery: Recovery, port: int, tmp_path: Path) -> None:
-    fleet.environment |= {"STILLHOUSE_BOOTSTRAP_KEY": ADMIN_KEY}
     fleet.start_worker()
     rows = tmp_path / "rows.npz"
     np.savez(rows, inputs=np.zeros((8, 2), np.float32), labels=np.arange(8) % 2)

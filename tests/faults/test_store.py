@@ -190,7 +190,6 @@ def test_a_worker_drains_that_cannot_store_its_results(
 def test_uploads_and_downloads_meet_an_s3_in_trouble(
     fleet: Fleet, faulty: FaultyS3, recovery: Recovery, port: int, tmp_path: Path
 ) -> None:
-    fleet.environment |= {"STILLHOUSE_BOOTSTRAP_KEY": ADMIN_KEY}
     (tmp_path / "sent").write_bytes(idx([9 * 1024, 32, 32]))
     with Client(fleet.open_api(port), ADMIN_KEY) as client:
         faulty.strike(AWAY)
